@@ -1,0 +1,258 @@
+//! Zstandard frames as bytes (RFC 8878, section 3.1.1): reading headers, and building one frame out of blocks
+//! that were compressed apart.
+//!
+//! A chunk's planes differ so much that each deserves its own treatment, yet the format asks for one
+//! standard frame. So blocks are taken out of frames that zstd made of each plane, and set behind each other
+//! under a header of our own. That is sound as long as no block leans on what an earlier part left behind:
+//! Huffman and FSE tables cannot, since the first block of a frame never repeats a table; the three recent
+//! offsets could, so only one part of a frame may hold sequences (see [`has_sequences`]).
+
+use xxhash_rust::xxh64::xxh64;
+
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const MAX_BLOCK: usize = 128 * 1024;
+const RAW: u32 = 0;
+const RLE: u32 = 1;
+const COMPRESSED: u32 = 2;
+
+/// What a frame's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) content_size: Option<u64>,
+    pub(crate) window_size: u64,
+    pub(crate) has_checksum: bool,
+    /// Bytes of the header, magic number included.
+    pub(crate) len: usize,
+}
+
+impl Header {
+    /// Reads the header at the start of `frame`; `None` if there is none, or it uses a dictionary or a
+    /// reserved bit.
+    pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
+        let (magic, rest) = frame.split_first_chunk::<4>()?;
+        let (&descriptor, mut rest) = rest.split_first()?;
+        if *magic != MAGIC || descriptor & 0b1011 != 0 {
+            return None;
+        }
+        let single_segment = descriptor & 0x20 != 0;
+        let mut window_size = None;
+        if !single_segment {
+            let (&window, after) = rest.split_first()?;
+            let base = 1u64 << (10 + (window >> 3));
+            window_size = Some(base + base / 8 * u64::from(window & 7));
+            rest = after;
+        }
+        let content_len = match descriptor >> 6 {
+            0 => usize::from(single_segment),
+            flag => 1 << flag,
+        };
+        let mut bytes = [0; 8];
+        bytes[..content_len].copy_from_slice(rest.get(..content_len)?);
+        let offset = if content_len == 2 { 256 } else { 0 };
+        let content_size = (content_len > 0).then(|| u64::from_le_bytes(bytes).saturating_add(offset));
+        Some(Self {
+            content_size,
+            window_size: window_size.or(content_size)?,
+            has_checksum: descriptor & 4 != 0,
+            len: 4 + 1 + usize::from(!single_segment) + content_len,
+        })
+    }
+}
+
+/// A block inside a frame.
+struct Block<'a> {
+    kind: u32,
+    body: &'a [u8],
+    /// Header and body.
+    whole: &'a [u8],
+}
+
+/// The blocks of a frame that zstd made without a checksum.
+fn blocks(frame: &[u8]) -> impl Iterator<Item = Block<'_>> {
+    let start = Header::parse(frame).map_or(frame.len(), |header| header.len);
+    let mut rest = &frame[start..];
+    std::iter::from_fn(move || {
+        let header = rest.first_chunk::<3>()?;
+        let word = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+        let (kind, size) = (word >> 1 & 3, (word >> 3) as usize);
+        let len = 3 + if kind == RLE { 1 } else { size };
+        let (whole, after) = rest.split_at_checked(len)?;
+        rest = after;
+        Some(Block { kind, body: &whole[3..], whole })
+    })
+}
+
+/// Whether any block of a frame holds sequences, that is, matches.
+pub(crate) fn has_sequences(frame: &[u8]) -> bool {
+    blocks(frame).any(|block| block.kind == COMPRESSED && sequence_count(block.body) != Some(0))
+}
+
+/// The first byte of the sequences section of a compressed block: 0 when there are none.
+fn sequence_count(body: &[u8]) -> Option<u8> {
+    let mut bytes = [0; 8];
+    let taken = body.len().min(5);
+    bytes[..taken].copy_from_slice(&body[..taken]);
+    let word = u64::from_le_bytes(bytes);
+    let format = word >> 2 & 3;
+    let (header, literals) = if word & 3 < 2 {
+        // Raw or RLE literals: the size of the literals, in 5, 12 or 20 bits.
+        let (header, size) = match format {
+            0 | 2 => (1, word >> 3 & 0x1f),
+            1 => (2, word >> 4 & 0xfff),
+            _ => (3, word >> 4 & 0xf_ffff),
+        };
+        (header, if word & 3 == 1 { 1 } else { size })
+    } else {
+        // Huffman-coded literals: regenerated size, then compressed size, in 10, 14 or 18 bits each.
+        let (header, bits) = match format {
+            0 | 1 => (3, 10),
+            2 => (4, 14),
+            _ => (5, 18),
+        };
+        (header, word >> (4 + bits) & ((1 << bits) - 1))
+    };
+    body.get(header + literals as usize).copied()
+}
+
+/// A frame in the making.
+pub(crate) struct Builder<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the header of the last block stands.
+    last: Option<usize>,
+}
+
+impl<'a> Builder<'a> {
+    /// Begins a frame of one segment whose content has `content_size` bytes.
+    pub(crate) fn new(out: &'a mut Vec<u8>, content_size: u32) -> Self {
+        const SINGLE_SEGMENT: u8 = 0x20;
+        const CHECKSUM: u8 = 0x04;
+        out.extend_from_slice(&MAGIC);
+        match content_size {
+            0..256 => out.extend_from_slice(&[SINGLE_SEGMENT | CHECKSUM, content_size as u8]),
+            256..65792 => {
+                out.push(1 << 6 | SINGLE_SEGMENT | CHECKSUM);
+                out.extend_from_slice(&((content_size - 256) as u16).to_le_bytes());
+            }
+            _ => {
+                out.push(2 << 6 | SINGLE_SEGMENT | CHECKSUM);
+                out.extend_from_slice(&content_size.to_le_bytes());
+            }
+        }
+        Self { out, last: None }
+    }
+
+    fn header(&mut self, kind: u32, size: usize) {
+        self.last = Some(self.out.len());
+        let word = kind << 1 | (size as u32) << 3;
+        self.out.extend_from_slice(&word.to_le_bytes()[..3]);
+    }
+
+    /// Adds bytes as they are.
+    pub(crate) fn store(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(MAX_BLOCK) {
+            self.header(RAW, part.len());
+            self.out.extend_from_slice(part);
+        }
+    }
+
+    /// Adds one byte `len` times.
+    pub(crate) fn repeat(&mut self, byte: u8, mut len: usize) {
+        while len > 0 {
+            let part = len.min(MAX_BLOCK);
+            self.header(RLE, part);
+            self.out.push(byte);
+            len -= part;
+        }
+    }
+
+    /// Adds the blocks of a frame that zstd made without a checksum.
+    pub(crate) fn splice(&mut self, frame: &[u8]) {
+        for block in blocks(frame) {
+            let at = self.out.len();
+            self.out.extend_from_slice(block.whole);
+            self.out[at] &= !1;
+            self.last = Some(at);
+        }
+    }
+
+    /// Ends the frame; `content` is what it decodes to.
+    pub(crate) fn finish(mut self, content: &[u8]) {
+        if self.last.is_none() {
+            self.header(RAW, 0);
+        }
+        if let Some(at) = self.last {
+            self.out[at] |= 1;
+        }
+        self.out.extend_from_slice(&(xxh64(content, 0) as u32).to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(frame: &[u8], len: usize) -> Vec<u8> {
+        zstd::bulk::decompress(frame, len).unwrap()
+    }
+
+    fn compressed(level: i32, bytes: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(bytes, level).unwrap()
+    }
+
+    fn text(len: usize) -> Vec<u8> {
+        b"the quick brown fox jumps over the lazy dog; ".iter().copied().cycle().take(len).collect()
+    }
+
+    #[test]
+    fn headers_are_read_as_zstd_writes_them() {
+        for len in [0usize, 1, 255, 256, 300, 65791, 65792, 1 << 20, 3 << 20] {
+            let frame = compressed(3, &text(len));
+            let header = Header::parse(&frame).unwrap();
+            assert_eq!(header.content_size, Some(len as u64), "{len}");
+            assert!(header.window_size >= len.min(1024) as u64);
+        }
+        assert_eq!(Header::parse(b"\x28\xb5\x2f\xfd"), None);
+        assert_eq!(Header::parse(b"no frame at all"), None);
+    }
+
+    #[test]
+    fn a_frame_of_parts_decodes_to_their_concatenation() {
+        for len in [1usize, 100, 255, 256, 5000, 65_791, 65_792, 300_000] {
+            let part = text(len);
+            let noise: Vec<u8> = (0..len).map(|at| (at * at >> 7) as u8 ^ (at * 31) as u8).collect();
+            let content = [&noise[..], &part, &vec![7; len], &noise].concat();
+            let mut frame = Vec::new();
+            let mut builder = Builder::new(&mut frame, content.len() as u32);
+            builder.store(&noise);
+            builder.splice(&compressed(19, &part));
+            builder.repeat(7, len);
+            builder.store(&noise);
+            builder.finish(&content);
+            assert_eq!(decode(&frame, content.len()), content, "{len}");
+            let header = Header::parse(&frame).unwrap();
+            assert_eq!((header.content_size, header.has_checksum), (Some(content.len() as u64), true));
+            assert_eq!(header.window_size, content.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_does_not_decode() {
+        let content = text(5000);
+        let mut frame = Vec::new();
+        let mut builder = Builder::new(&mut frame, 5000);
+        builder.store(&content);
+        builder.finish(&content);
+        for at in 0..frame.len() {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 0x10;
+            let result = zstd::bulk::decompress(&damaged, 5000);
+            assert!(result.is_err() || result.unwrap() == content, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn matches_are_seen() {
+        assert!(has_sequences(&compressed(3, &text(100_000))));
+        assert!(!has_sequences(&compressed(3, &(0..=255).collect::<Vec<u8>>())));
+    }
+}

@@ -1,0 +1,147 @@
+//! Chunks: filtered and compressed, or decompressed and put back, each on its own.
+
+mod filter;
+mod frame;
+mod plane;
+
+use zstd::bulk::Decompressor;
+
+use crate::error::{Error, ErrorKind, Result, ensure};
+use crate::index::Zstd;
+
+pub use filter::Filter;
+pub(crate) use plane::Encoder;
+
+/// The smallest chunk that an encoding may state, in bytes.
+pub const MIN_CHUNK_LEN: usize = 64 * 1024;
+/// The largest chunk that an encoding may state, in bytes.
+pub const MAX_CHUNK_LEN: usize = 16 * 1024 * 1024;
+/// The chunk that the writer makes, in bytes.
+pub const CHUNK_LEN: usize = 1024 * 1024;
+/// A component of fewer bytes is stored raw.
+pub const MIN_COMPRESSED_LEN: usize = 64;
+
+/// One chunk of a compressed component: where it stands and what it must decode to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chunk {
+    pub(crate) number: usize,
+    /// Where its frame begins in the blob.
+    pub(crate) at: u64,
+    /// Bytes of its frame.
+    pub(crate) stored_len: usize,
+    /// Bytes that it decodes to.
+    pub(crate) len: usize,
+}
+
+/// The chunks of a component, in order.
+pub(crate) fn chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
+    let (mut at, mut left) = (0, zstd.raw_size);
+    let chunk_size = u64::from(zstd.chunk_size);
+    zstd.stored.iter().enumerate().map(move |(number, &stored_len)| {
+        let len = left.min(chunk_size);
+        let chunk = Chunk { number, at, stored_len: stored_len as usize, len: len as usize };
+        at += u64::from(stored_len);
+        left -= len;
+        chunk
+    })
+}
+
+/// The longest header of a frame, in bytes.
+pub(crate) const MAX_HEADER_LEN: usize = 18;
+
+/// Checks what a frame's header says against what the chunk's place asks for; `head` is the frame or at least
+/// its first 18 bytes.
+pub(crate) fn check_header(head: &[u8], chunk: &Chunk) -> Result<()> {
+    let Some(header) = frame::Header::parse(head) else {
+        return Err(damaged(chunk, "it does not begin with the header of a zstd frame"));
+    };
+    let len = chunk.len as u64;
+    ensure!(
+        header.content_size == Some(len),
+        Frame,
+        "chunk {} states {} bytes of content, its place asks for {len}",
+        chunk.number,
+        header.content_size.map_or_else(|| "no number of".to_owned(), |size| size.to_string())
+    );
+    // A window of zstd is at least 1 KiB, whatever the content.
+    ensure!(
+        header.window_size <= len.max(1024),
+        Frame,
+        "chunk {} asks for a window of {} bytes, more than the chunk's {len}",
+        chunk.number,
+        header.window_size
+    );
+    ensure!(header.has_checksum, Frame, "chunk {} carries no content checksum", chunk.number);
+    Ok(())
+}
+
+fn damaged(chunk: &Chunk, why: &str) -> Error {
+    Error::new(ErrorKind::Frame, format!("chunk {} is damaged: {why}", chunk.number))
+}
+
+/// Decodes chunks. One for each thread.
+pub(crate) struct Decoder {
+    zstd: Decompressor<'static>,
+    filtered: Vec<u8>,
+    partial: Vec<u8>,
+}
+
+impl Decoder {
+    pub(crate) fn new() -> Result<Self> {
+        let zstd = Decompressor::new().map_err(|err| Error::io("set up the decoder", err))?;
+        Ok(Self { zstd, filtered: Vec::new(), partial: Vec::new() })
+    }
+
+    /// Decodes a chunk's frame into `out`, which has the chunk's length.
+    pub(crate) fn decode(
+        &mut self,
+        filter: Filter,
+        width: usize,
+        frame: &[u8],
+        chunk: &Chunk,
+        out: &mut [u8],
+    ) -> Result<()> {
+        check_header(frame, chunk)?;
+        let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
+        self.filtered.resize(if direct { 0 } else { out.len() }, 0);
+        let target = if direct { &mut *out } else { &mut self.filtered[..] };
+        let len = self
+            .zstd
+            .decompress_to_buffer(frame, target)
+            .map_err(|err| damaged(chunk, &format!("zstd says \"{err}\"")))?;
+        ensure!(
+            len == chunk.len,
+            Frame,
+            "chunk {} decodes to {len} bytes, its place asks for {}",
+            chunk.number,
+            chunk.len
+        );
+        if !direct {
+            filter.undo(width, &self.filtered, out);
+        }
+        Ok(())
+    }
+
+    /// Decodes a chunk and copies the part of it that begins `skip` bytes in to `out`.
+    pub(crate) fn decode_part(
+        &mut self,
+        filter: Filter,
+        width: usize,
+        frame: &[u8],
+        chunk: &Chunk,
+        skip: usize,
+        out: &mut [u8],
+    ) -> Result<()> {
+        if skip == 0 && out.len() == chunk.len {
+            return self.decode(filter, width, frame, chunk, out);
+        }
+        let mut whole = std::mem::take(&mut self.partial);
+        whole.resize(chunk.len, 0);
+        let result = self.decode(filter, width, frame, chunk, &mut whole);
+        if result.is_ok() {
+            out.copy_from_slice(&whole[skip..skip + out.len()]);
+        }
+        self.partial = whole;
+        result
+    }
+}

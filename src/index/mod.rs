@@ -1,0 +1,482 @@
+//! The list of tensors of a file: what the index says, held in few large arrays.
+//!
+//! One description serves reader, writer, C and Python. A million tensors are five growing arrays and a
+//! hash table, not a million objects: a dense tensor takes some 90 bytes beside its name.
+
+mod check;
+mod parse;
+mod serialize;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::codec::Filter;
+use crate::dtype::DType;
+use crate::error::{Result, ensure};
+use crate::layout::{Frame, Layout, Role};
+use crate::metadata::Metadata;
+
+pub(crate) use check::{Bounds, check_name};
+
+/// A name that this library knows, or the text of one that it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Known<'a, T> {
+    /// A known one.
+    Known(T),
+    /// Text that is listed and passed on, but not understood.
+    Unknown(&'a str),
+}
+
+impl<T: Copy> Known<'_, T> {
+    /// The known one, if it is.
+    pub fn known(self) -> Option<T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// How a component's bytes are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding<'a> {
+    /// As they are.
+    Raw,
+    /// In chunks, each a zstd frame.
+    Zstd(Zstd<'a>),
+    /// In a way that this library does not know.
+    Unknown(&'a str),
+}
+
+/// The chunk table of a compressed component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zstd<'a> {
+    /// What was done to each chunk before it was compressed.
+    pub filter: Filter,
+    /// Bytes of the component, decoded.
+    pub raw_size: u64,
+    /// Decoded bytes of each chunk but the last.
+    pub chunk_size: u32,
+    /// Stored bytes of each chunk.
+    pub stored: &'a [u32],
+}
+
+/// An unsigned number that stands for a name: a code of the known ones, or from [`Symbols::BASE`] on the
+/// place of an unknown one.
+pub(crate) type Symbol = u16;
+
+/// The names that this library does not know, each kept once.
+#[derive(Debug, Default)]
+struct Symbols {
+    texts: Vec<Box<str>>,
+    by_text: HashMap<Box<str>, Symbol>,
+}
+
+impl Symbols {
+    const BASE: Symbol = 256;
+
+    fn intern(&mut self, text: &str) -> Result<Symbol> {
+        if let Some(symbol) = self.by_text.get(text) {
+            return Ok(*symbol);
+        }
+        let symbol = Symbol::try_from(self.texts.len()).ok().and_then(|len| len.checked_add(Self::BASE));
+        ensure!(
+            symbol.is_some() && text.len() <= 256,
+            Limit,
+            "the index holds too many or too long names of unknown types, layouts or encodings"
+        );
+        let symbol = symbol.unwrap_or_default();
+        self.texts.push(text.into());
+        self.by_text.insert(text.into(), symbol);
+        Ok(symbol)
+    }
+
+    fn text(&self, symbol: Symbol) -> &str {
+        symbol.checked_sub(Self::BASE).and_then(|at| self.texts.get(usize::from(at))).map_or("", |text| text)
+    }
+
+    fn resolve<T>(&self, symbol: Symbol, from_code: impl Fn(i32) -> Option<T>) -> Known<'_, T> {
+        from_code(i32::from(symbol)).map_or_else(|| Known::Unknown(self.text(symbol)), Known::Known)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TensorRecord {
+    name_start: u32,
+    dims_start: u32,
+    components_start: u32,
+    name_len: u16,
+    dtype: Symbol,
+    layout: Symbol,
+    ndim: u8,
+    component_count: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ComponentRecord {
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+    pub(crate) crc32: u32,
+    /// Place in `Index::encodings`, or [`RAW`].
+    pub(crate) encoding: u32,
+    pub(crate) role: Symbol,
+    pub(crate) dtype: Symbol,
+    pub(crate) has_crc32: bool,
+}
+
+/// The encoding of a raw component.
+pub(crate) const RAW: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy)]
+enum EncodingRecord {
+    Zstd { filter: Filter, raw_size: u64, chunk_size: u32, chunks_start: u32, chunk_count: u32 },
+    Unknown(Symbol),
+}
+
+/// All that a file's index says.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Names, each followed by a NUL.
+    names: String,
+    dims: Vec<u64>,
+    tensors: Vec<TensorRecord>,
+    components: Vec<ComponentRecord>,
+    encodings: Vec<EncodingRecord>,
+    chunks: Vec<u32>,
+    symbols: Symbols,
+    by_name: HashTable<u32>,
+    hasher: RandomState,
+    attributes: BTreeMap<u32, Metadata>,
+    /// The file's own key-values.
+    pub metadata: Metadata,
+}
+
+impl Index {
+    /// An index of no tensors.
+    pub(crate) fn with_metadata(metadata: Metadata) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+
+    /// The number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// All names in the order of the tensors, each followed by a NUL.
+    pub fn names(&self) -> &str {
+        &self.names
+    }
+
+    /// The tensor of this number, in the order written.
+    pub fn get(&self, at: usize) -> Option<TensorInfo<'_>> {
+        self.tensors.get(at).map(|record| TensorInfo { index: self, record, at })
+    }
+
+    /// The tensors in the order written.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
+        self.tensors.iter().enumerate().map(|(at, record)| TensorInfo { index: self, record, at })
+    }
+
+    /// The number of the tensor of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        let found = self.by_name.find(self.hasher.hash_one(name), |&at| self.name_of(at) == name);
+        found.map(|&at| at as usize)
+    }
+
+    fn name_of(&self, at: u32) -> &str {
+        let record = &self.tensors[at as usize];
+        &self.names[record.name_start as usize..][..usize::from(record.name_len)]
+    }
+
+    /// Enters the tensor's name into the table; false if the name is there already.
+    fn enter_name(&mut self, at: u32) -> bool {
+        let hash = self.hasher.hash_one(self.name_of(at));
+        let (names, tensors) = (&self.names, &self.tensors);
+        let name_of = |at: u32| {
+            let record = &tensors[at as usize];
+            &names[record.name_start as usize..][..usize::from(record.name_len)]
+        };
+        if self.by_name.find(hash, |&other| name_of(other) == name_of(at)).is_some() {
+            return false;
+        }
+        self.by_name.insert_unique(hash, at, |&other| self.hasher.hash_one(name_of(other)));
+        true
+    }
+
+    fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
+        DType::from_name(name).map_or_else(|| self.symbols.intern(name), |dtype| Ok(dtype as Symbol))
+    }
+
+    fn layout_symbol(&mut self, name: &str) -> Result<Symbol> {
+        Layout::from_name(name).map_or_else(|| self.symbols.intern(name), |layout| Ok(layout as Symbol))
+    }
+
+    fn role_symbol(&mut self, name: &str) -> Result<Symbol> {
+        Role::from_name(name).map_or_else(|| self.symbols.intern(name), |role| Ok(role as Symbol))
+    }
+
+    /// Begins a tensor: remembers where its dimensions and components will start.
+    fn mark(&self) -> Mark {
+        Mark { dims: self.dims.len(), components: self.components.len() }
+    }
+
+    /// Ends a tensor whose dimensions and components were pushed since `mark`.
+    ///
+    /// # Errors
+    ///
+    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions; `Name` for a
+    /// name out of bounds.
+    fn close_tensor(&mut self, mark: Mark, name: &str, dtype: Symbol, layout: Symbol) -> Result<u32> {
+        check_name(name)?;
+        let ndim = self.dims.len() - mark.dims;
+        ensure!(ndim <= 64, Shape, "{ndim} dimensions, the limit is 64");
+        let count = self.components.len() - mark.components;
+        ensure!(count <= 255, Limit, "{count} components, the limit is 255");
+        let start = u32::try_from(self.names.len());
+        let at = u32::try_from(self.tensors.len());
+        let (Ok(name_start), Ok(at), Ok(dims_start), Ok(components_start)) =
+            (start, at, u32::try_from(mark.dims), u32::try_from(mark.components))
+        else {
+            crate::error::fail!(
+                Limit,
+                "the index holds more than 2^32 names' bytes, dimensions or components"
+            );
+        };
+        self.names.push_str(name);
+        self.names.push('\0');
+        self.tensors.push(TensorRecord {
+            name_start,
+            dims_start,
+            components_start,
+            name_len: name.len() as u16,
+            dtype,
+            layout,
+            ndim: ndim as u8,
+            component_count: count as u8,
+        });
+        Ok(at)
+    }
+
+    fn push_encoding(&mut self, record: EncodingRecord) -> u32 {
+        self.encodings.push(record);
+        (self.encodings.len() - 1) as u32
+    }
+
+    /// Adds a chunk table; `stored` are the chunks' stored sizes.
+    pub(crate) fn push_zstd(
+        &mut self,
+        filter: Filter,
+        raw_size: u64,
+        chunk_size: u32,
+        stored: &[u32],
+    ) -> Result<u32> {
+        ensure!(
+            self.chunks.len() + stored.len() < RAW as usize,
+            Limit,
+            "the file holds more than 2^32 chunks"
+        );
+        let record = EncodingRecord::Zstd {
+            filter,
+            raw_size,
+            chunk_size,
+            chunks_start: self.chunks.len() as u32,
+            chunk_count: stored.len() as u32,
+        };
+        self.chunks.extend_from_slice(stored);
+        Ok(self.push_encoding(record))
+    }
+
+    /// Adds a tensor that a writer has stored. The name must be a new one, the components fit the layout.
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[u64],
+        layout: Layout,
+        components: &[ComponentRecord],
+        attributes: Metadata,
+    ) -> Result<()> {
+        let mark = self.mark();
+        self.dims.extend_from_slice(shape);
+        self.components.extend_from_slice(components);
+        let at = self.close_tensor(mark, name, dtype as Symbol, layout as Symbol)?;
+        if !attributes.is_empty() {
+            self.attributes.insert(at, attributes);
+        }
+        ensure!(self.enter_name(at), Duplicate, "a tensor of this name was added before");
+        Ok(())
+    }
+}
+
+/// Where a tensor's dimensions and components start.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    dims: usize,
+    components: usize,
+}
+
+/// What the index says of one tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorInfo<'a> {
+    index: &'a Index,
+    record: &'a TensorRecord,
+    at: usize,
+}
+
+impl<'a> TensorInfo<'a> {
+    /// Its number, in the order written.
+    pub fn number(&self) -> usize {
+        self.at
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        self.index.name_of(self.at as u32)
+    }
+
+    /// Where the name begins in [`Index::names`].
+    pub fn name_start(&self) -> usize {
+        self.record.name_start as usize
+    }
+
+    /// Its element type.
+    pub fn dtype(&self) -> Known<'a, DType> {
+        self.index.symbols.resolve(self.record.dtype, DType::from_code)
+    }
+
+    /// Its layout.
+    pub fn layout(&self) -> Known<'a, Layout> {
+        self.index.symbols.resolve(self.record.layout, Layout::from_code)
+    }
+
+    /// Its dimensions; none for a scalar.
+    pub fn shape(&self) -> &'a [u64] {
+        &self.index.dims[self.record.dims_start as usize..][..usize::from(self.record.ndim)]
+    }
+
+    /// The number of its first component among the components of all tensors, in order.
+    pub fn first_component(&self) -> usize {
+        self.record.components_start as usize
+    }
+
+    /// Its components, in the order of the layout.
+    pub fn components(&self) -> impl ExactSizeIterator<Item = ComponentInfo<'a>> + use<'a> {
+        let index = self.index;
+        let records = &index.components[self.record.components_start as usize..]
+            [..usize::from(self.record.component_count)];
+        records.iter().map(move |record| ComponentInfo { index, record })
+    }
+
+    /// The component of this number.
+    pub fn component(&self, at: usize) -> Option<ComponentInfo<'a>> {
+        self.components().nth(at)
+    }
+
+    /// Its own key-values.
+    pub fn attributes(&self) -> Option<&'a Metadata> {
+        self.index.attributes.get(&(self.at as u32))
+    }
+
+    /// Bytes of all its components, decoded; of one in an unknown encoding, as stored.
+    pub fn len_bytes(&self) -> u64 {
+        self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len())).sum()
+    }
+
+    /// The attribute `blocksize`, where it is two integers.
+    fn blocksize(&self) -> Option<[u64; 2]> {
+        match self.attributes()?.get("blocksize")? {
+            crate::metadata::Value::Array(items) => match items.as_slice() {
+                [rows, columns] => Some([rows.as_u64()?, columns.as_u64()?]),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What the rules of layouts need to know, if element type and layout are known.
+    pub(crate) fn frame(&self) -> Option<Frame<'a>> {
+        let (layout, dtype) = (self.layout().known()?, self.dtype().known()?);
+        let blocksize = if layout.is_blocked() { self.blocksize() } else { None };
+        Some(Frame { layout, dtype, shape: self.shape(), blocksize })
+    }
+}
+
+/// What the index says of one component.
+#[derive(Debug, Clone, Copy)]
+pub struct ComponentInfo<'a> {
+    index: &'a Index,
+    record: &'a ComponentRecord,
+}
+
+impl<'a> ComponentInfo<'a> {
+    /// What it is to its layout.
+    pub fn role(&self) -> Known<'a, Role> {
+        self.index.symbols.resolve(self.record.role, Role::from_code)
+    }
+
+    /// The name of its role.
+    pub fn role_name(&self) -> &'a str {
+        match self.role() {
+            Known::Known(role) => role.name(),
+            Known::Unknown(name) => name,
+        }
+    }
+
+    /// Its element type.
+    pub fn dtype(&self) -> Known<'a, DType> {
+        self.index.symbols.resolve(self.record.dtype, DType::from_code)
+    }
+
+    /// Where its blob begins in the file.
+    pub fn offset(&self) -> u64 {
+        self.record.offset
+    }
+
+    /// Bytes of its blob, as stored.
+    pub fn stored_len(&self) -> u64 {
+        self.record.size
+    }
+
+    /// CRC-32 of the stored bytes.
+    pub fn crc32(&self) -> Option<u32> {
+        self.record.has_crc32.then_some(self.record.crc32)
+    }
+
+    /// How the bytes are stored.
+    pub fn encoding(&self) -> Encoding<'a> {
+        if self.record.encoding == RAW {
+            return Encoding::Raw;
+        }
+        match self.index.encodings[self.record.encoding as usize] {
+            EncodingRecord::Zstd { filter, raw_size, chunk_size, chunks_start, chunk_count } => {
+                let stored = &self.index.chunks[chunks_start as usize..][..chunk_count as usize];
+                Encoding::Zstd(Zstd { filter, raw_size, chunk_size, stored })
+            }
+            EncodingRecord::Unknown(symbol) => Encoding::Unknown(self.index.symbols.text(symbol)),
+        }
+    }
+
+    /// Bytes, decoded; `None` in an unknown encoding.
+    pub fn len_bytes(&self) -> Option<u64> {
+        match self.encoding() {
+            Encoding::Raw => Some(self.record.size),
+            Encoding::Zstd(zstd) => Some(zstd.raw_size),
+            Encoding::Unknown(_) => None,
+        }
+    }
+
+    /// Whether this and `other` name the same blob, stored in the same way.
+    pub(crate) fn is_same_blob(&self, other: &ComponentInfo<'_>) -> bool {
+        self.record.offset == other.record.offset
+            && self.record.size == other.record.size
+            && self.crc32() == other.crc32()
+            && self.encoding() == other.encoding()
+    }
+}

@@ -1,0 +1,364 @@
+//! Key-values of a file or a tensor: MessagePack in the file, JSON text across the C ABI.
+//!
+//! MessagePack holds three things that JSON cannot spell. They travel as objects of one key: binary as
+//! `{"$bytes": "00ff"}` (hexadecimal), a float that is not finite as `{"$float": "nan"}`, `"inf"` or
+//! `"-inf"`, an extension as `{"$ext": [type, "00ff"]}`. So every metadata survives the way through JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
+
+use crate::error::{Error, ErrorKind, Result, ensure, fail};
+
+/// How deep arrays and maps may stand in each other.
+pub(crate) const MAX_DEPTH: usize = 64;
+
+/// Key-values, sorted by key.
+pub type Metadata = BTreeMap<String, Value>;
+
+/// Any MessagePack value.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the names are those of MessagePack's types")]
+pub enum Value {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    /// An integer over `i64::MAX`.
+    UInt(u64),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    Array(Vec<Value>),
+    /// Keys in the order of the file; those that are no text are spelled as JSON.
+    Map(Vec<(String, Value)>),
+    Ext(i8, Vec<u8>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Str(text.to_owned())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        i64::try_from(value).map_or(Self::UInt(value), Self::Int)
+    }
+}
+
+impl Value {
+    /// This value as an unsigned integer, if it is one.
+    pub fn as_u64(&self) -> Option<u64> {
+        match *self {
+            Self::Int(value) => u64::try_from(value).ok(),
+            Self::UInt(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Map(entries) => 1 + entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        use serde_json::{Value as Json, json};
+        match self {
+            Self::Nil => Json::Null,
+            Self::Bool(value) => json!(value),
+            Self::Int(value) => json!(value),
+            Self::UInt(value) => json!(value),
+            Self::Float(value) if value.is_nan() => json!({"$float": "nan"}),
+            Self::Float(value) if value.is_infinite() => {
+                json!({"$float": if *value > 0.0 { "inf" } else { "-inf" }})
+            }
+            Self::Float(value) => json!(value),
+            Self::Str(text) => json!(text),
+            Self::Bytes(bytes) => json!({"$bytes": hex(bytes)}),
+            Self::Ext(tag, bytes) => json!({"$ext": [tag, hex(bytes)]}),
+            Self::Array(items) => items.iter().map(Self::to_json).collect(),
+            Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+        }
+    }
+
+    fn from_json(json: serde_json::Value) -> Result<Self> {
+        use serde_json::Value as Json;
+        Ok(match json {
+            Json::Null => Self::Nil,
+            Json::Bool(value) => Self::Bool(value),
+            Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(value), _, _) => Self::Int(value),
+                (_, Some(value), _) => Self::UInt(value),
+                (_, _, Some(value)) if value.is_finite() => Self::Float(value),
+                _ => fail!(Argument, "metadata holds {number}, a number that is neither 64-bit nor finite"),
+            },
+            Json::String(text) => Self::Str(text),
+            Json::Array(items) => Self::Array(items.into_iter().map(Self::from_json).collect::<Result<_>>()?),
+            Json::Object(object) => match object.iter().next() {
+                Some((key, value)) if object.len() == 1 && key.starts_with('$') => from_tagged(key, value)?,
+                _ => Self::Map(
+                    object
+                        .into_iter()
+                        .map(|(key, value)| Ok((key, Self::from_json(value)?)))
+                        .collect::<Result<_>>()?,
+                ),
+            },
+        })
+    }
+}
+
+/// Reads the one-key objects that stand for what JSON cannot spell.
+fn from_tagged(key: &str, value: &serde_json::Value) -> Result<Value> {
+    let parsed = match key {
+        "$bytes" => value.as_str().and_then(unhex).map(Value::Bytes),
+        "$float" => value.as_str().and_then(|text| match text {
+            "nan" => Some(Value::Float(f64::NAN)),
+            "inf" => Some(Value::Float(f64::INFINITY)),
+            "-inf" => Some(Value::Float(f64::NEG_INFINITY)),
+            _ => None,
+        }),
+        "$ext" => value.as_array().and_then(|pair| match pair.as_slice() {
+            [tag, bytes] => Some(Value::Ext(tag.as_i64()?.try_into().ok()?, unhex(bytes.as_str()?)?)),
+            _ => None,
+        }),
+        _ => None,
+    };
+    parsed.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Argument,
+            format!(
+                "metadata holds an object of the one key {key:?}, which is reserved, with the value {value}"
+            ),
+        )
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |at: u8| char::from(at).to_digit(16);
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()).collect()
+}
+
+/// Spells metadata as the text of a JSON object.
+pub fn to_json(metadata: &Metadata) -> String {
+    let object: serde_json::Map<_, _> =
+        metadata.iter().map(|(key, value)| (key.clone(), value.to_json())).collect();
+    serde_json::Value::Object(object).to_string()
+}
+
+/// Reads metadata from the text of a JSON object.
+///
+/// # Errors
+///
+/// [`ErrorKind::Argument`] if the text is not a JSON object, holds a number that MessagePack cannot, or
+/// stands over 64 levels deep.
+pub fn from_json(text: &str) -> Result<Metadata> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|err| {
+        Error::new(ErrorKind::Argument, format!("metadata is not the text of a JSON object: {err}"))
+    })?;
+    object.into_iter().map(|(key, value)| Ok((key, Value::from_json(value)?))).collect()
+}
+
+/// Checks what a writer is about to store.
+pub(crate) fn check(metadata: &Metadata) -> Result<()> {
+    for (key, value) in metadata {
+        ensure!(
+            value.depth() < MAX_DEPTH,
+            Argument,
+            "metadata key {key:?} holds {} levels of arrays and maps, the limit is {}",
+            value.depth(),
+            MAX_DEPTH - 1
+        );
+    }
+    Ok(())
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Nil => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(value) => serializer.serialize_i64(*value),
+            Self::UInt(value) => serializer.serialize_u64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Str(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            Self::Array(items) => items.serialize(serializer),
+            Self::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+            Self::Ext(tag, bytes) => {
+                if bytes.len() > u32::MAX as usize {
+                    return Err(S::Error::custom("an extension of 4 GiB or more"));
+                }
+                let ext = (*tag, serde_bytes_view(bytes));
+                serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &ext)
+            }
+        }
+    }
+}
+
+/// Bytes that serde is to write as MessagePack's binary, not as an array of numbers.
+fn serde_bytes_view(bytes: &[u8]) -> impl Serialize + '_ {
+    struct Bytes<'a>(&'a [u8]);
+    impl Serialize for Bytes<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+    Bytes(bytes)
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any MessagePack value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Nil)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Int(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
+        Ok(Value::Bytes(bytes.to_vec()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Value>()? {
+            let key = match key {
+                Value::Str(text) => text,
+                other => other.to_json().to_string(),
+            };
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Value::Map(entries))
+    }
+
+    /// An extension: the deserializer hands over a sequence of the type and the bytes.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        struct Ext;
+        impl<'de> Visitor<'de> for Ext {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a MessagePack extension")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+                let missing = || de::Error::custom("an extension without type or data");
+                let tag = seq.next_element::<i8>()?.ok_or_else(missing)?;
+                match seq.next_element::<Value>()?.ok_or_else(missing)? {
+                    Value::Bytes(bytes) => Ok(Value::Ext(tag, bytes)),
+                    _ => Err(de::Error::custom("an extension whose data is no binary")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Ext)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            (i64::MAX as u64 + 1..).prop_map(Value::UInt),
+            any::<f64>().prop_filter("NaN is not equal to itself", |v| !v.is_nan()).prop_map(Value::Float),
+            ".*".prop_map(Value::Str),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::Bytes),
+            (any::<i8>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(tag, b)| Value::Ext(tag, b)),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::btree_map("[a-z]{0,3}", inner, 0..4)
+                    .prop_map(|map| Value::Map(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn messagepack_and_json_give_back_what_they_were_given(value in value()) {
+            let packed = rmp_serde::to_vec(&value).unwrap();
+            prop_assert_eq!(&rmp_serde::from_slice::<Value>(&packed).unwrap(), &value);
+            let metadata = Metadata::from([("key".to_owned(), value)]);
+            prop_assert_eq!(from_json(&to_json(&metadata)).unwrap(), metadata);
+        }
+    }
+
+    #[test]
+    fn a_reserved_key_with_another_value_is_refused() {
+        for text in
+            [r#"{"a":{"$bytes":"0"}}"#, r#"{"a":{"$bytes":"zz"}}"#, r#"{"a":{"$other":1}}"#, "[1]", "{"]
+        {
+            assert_eq!(from_json(text).unwrap_err().kind(), ErrorKind::Argument, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        let deep = |levels| (0..levels).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
+        assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH - 1))])).is_ok());
+        assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH))])).is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! Where the bytes of several components go when they are read together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
+use crate::error::{Result, ensure};
+use crate::index::Encoding;
+use crate::reader::Wanted;
+use crate::source::{Memory, Source};
+
+/// Bytes of a tensor. Copies of this handle refer to the same bytes.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    memory: Arc<Memory>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// The bytes: little-endian elements in C order.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.memory.as_slice()[self.start..self.start + self.len]
+    }
+
+    /// Where the bytes begin: they may be written to, and stay there for as long as any handle lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.memory.as_ptr().wrapping_add(self.start)
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl From<Memory> for Buffer {
+    fn from(memory: Memory) -> Self {
+        Self { start: 0, len: memory.len(), memory: Arc::new(memory) }
+    }
+}
+
+/// Where the bytes of a component lie: part of one of a batch's blocks of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The number of the block.
+    pub memory: usize,
+    /// Where the component begins in it.
+    pub start: usize,
+    /// Bytes of the component.
+    pub len: usize,
+}
+
+/// Components that were read together.
+#[derive(Debug)]
+pub struct Batch {
+    memories: Vec<Arc<Memory>>,
+    spans: Vec<Span>,
+}
+
+impl Batch {
+    /// One span for each component, in the order asked for. Components that are the same blob have equal spans.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// The number of blocks of memory that the spans lie in.
+    pub fn memory_count(&self) -> usize {
+        self.memories.len()
+    }
+
+    /// A whole block of memory.
+    ///
+    /// # Errors
+    ///
+    /// `Range` if there are fewer.
+    pub fn memory(&self, number: usize) -> Result<Buffer> {
+        let Some(memory) = self.memories.get(number) else {
+            crate::error::fail!(
+                Range,
+                "no block of memory number {number}, the batch has {}",
+                self.memories.len()
+            );
+        };
+        Ok(Buffer { start: 0, len: memory.len(), memory: memory.clone() })
+    }
+
+    /// The bytes of a component.
+    ///
+    /// # Errors
+    ///
+    /// `Range` if there are fewer.
+    pub fn buffer(&self, component: usize) -> Result<Buffer> {
+        let Some(span) = self.spans.get(component) else {
+            crate::error::fail!(Range, "no component number {component}, the batch has {}", self.spans.len());
+        };
+        Ok(Buffer { memory: self.memories[span.memory].clone(), start: span.start, len: span.len })
+    }
+}
+
+/// A stretch of memory and what it is to be filled with.
+pub(crate) struct Fill<'a, 'm> {
+    /// The component, or the first of several raw ones that are read at once.
+    pub(crate) wanted: Wanted<'a>,
+    /// Where raw bytes stand in the file.
+    pub(crate) at: u64,
+    pub(crate) out: &'m mut [u8],
+}
+
+impl<'a, 'm> Fill<'a, 'm> {
+    pub(crate) fn new(wanted: Wanted<'a>, out: &'m mut [u8]) -> Self {
+        Self { wanted, at: wanted.part.offset() + wanted.start, out }
+    }
+}
+
+/// A block of memory that several small components share is at most this long.
+const SLAB_LEN: usize = 1024 * 1024;
+/// Raw blobs that stand at most this far apart are read at once, with what lies between.
+const MAX_GAP: u64 = 4096;
+/// More large tensors than this are mapped with one mapping, not with one each: a process may have some
+/// 65,000 mappings.
+const MAX_MAPPINGS: usize = 1000;
+
+/// A block of memory that is still to be made.
+struct Block {
+    len: usize,
+    /// What fills it, in ascending order: number of the component, start, length.
+    fills: Vec<(usize, usize, usize)>,
+}
+
+/// How components are laid out in memory.
+pub(crate) struct Plan {
+    /// The blocks of private mappings first, then those that are filled.
+    memories: Vec<Memory>,
+    mapped: usize,
+    blocks: Vec<Block>,
+    spans: Vec<Span>,
+}
+
+impl Plan {
+    /// Decides where each component goes, and takes the memory.
+    pub(crate) fn new(wanted: &[Wanted<'_>], source: &Source) -> Result<Self> {
+        let mut memories = Vec::new();
+        let mut spans: Vec<Option<Span>> = vec![None; wanted.len()];
+        map(wanted, source, &mut memories, &mut spans)?;
+        let mapped = memories.len();
+        let blocks = lay_out(wanted, mapped, &mut spans)?;
+        for block in &blocks {
+            memories.push(Memory::zeroed(block.len)?);
+        }
+        Ok(Self { memories, mapped, blocks, spans: spans.into_iter().flatten().collect() })
+    }
+
+    /// What the memory is to be filled with.
+    pub(crate) fn fills<'a, 'm>(&'m mut self, wanted: &[Wanted<'a>]) -> Vec<Fill<'a, 'm>> {
+        let mut fills = Vec::new();
+        for (memory, block) in self.memories[self.mapped..].iter_mut().zip(&self.blocks) {
+            let (mut rest, mut position) = (memory.as_mut_slice(), 0);
+            for &(number, start, len) in &block.fills {
+                let (_, after) = rest.split_at_mut(start - position);
+                let (out, after) = after.split_at_mut(len);
+                (rest, position) = (after, start + len);
+                fills.push(Fill::new(wanted[number], out));
+            }
+        }
+        fills
+    }
+
+    /// The bytes of a component.
+    pub(crate) fn bytes(&self, number: usize) -> &[u8] {
+        let span = self.spans[number];
+        &self.memories[span.memory].as_slice()[span.start..span.start + span.len]
+    }
+
+    pub(crate) fn finish(self) -> Batch {
+        Batch { memories: self.memories.into_iter().map(Arc::new).collect(), spans: self.spans }
+    }
+}
+
+/// Maps raw components privately, where the file is mapped: all of them with one mapping when they make up
+/// much of the stretch that they stand in, otherwise the large ones with one each.
+fn map(
+    wanted: &[Wanted<'_>],
+    source: &Source,
+    memories: &mut Vec<Memory>,
+    spans: &mut [Option<Span>],
+) -> Result<()> {
+    let range = |wanted: &Wanted<'_>| {
+        let start = wanted.part.offset() + wanted.start;
+        (wanted.part.encoding() == Encoding::Raw && wanted.len > 0)
+            .then_some((start, start + wanted.len as u64))
+    };
+    let is_large = |&(start, end): &(u64, u64)| end - start >= LARGE_BLOB;
+    let ranges = || wanted.iter().enumerate().filter_map(|(at, wanted)| Some((at, range(wanted)?)));
+    let total: u64 = ranges().map(|(_, (start, end))| end - start).sum();
+    let start = ranges().map(|(_, (start, _))| start).min().unwrap_or(0);
+    let end = ranges().map(|(_, (_, end))| end).max().unwrap_or(0);
+    let large = ranges().filter(|(_, range)| is_large(range)).count();
+    let one_for_all =
+        large > MAX_MAPPINGS || (total >= LARGE_BLOB && total >= (end - start) / 2 && wanted.len() > 1);
+    if one_for_all {
+        if let Some(memory) = source.map_private(start, (end - start) as usize)? {
+            for (at, (from, to)) in ranges() {
+                spans[at] = Some(Span {
+                    memory: memories.len(),
+                    start: (from - start) as usize,
+                    len: (to - from) as usize,
+                });
+            }
+            memories.push(memory);
+        }
+        return Ok(());
+    }
+    let mut known = HashMap::new();
+    for (at, (from, to)) in ranges().filter(|(_, range)| is_large(range)) {
+        if let Some(&span) = known.get(&(from, to)) {
+            spans[at] = Some(span);
+            continue;
+        }
+        let len = (to - from) as usize;
+        let Some(memory) = source.map_private(from, len)? else { return Ok(()) };
+        let span = Span { memory: memories.len(), start: 0, len };
+        memories.push(memory);
+        known.insert((from, to), span);
+        spans[at] = Some(span);
+    }
+    Ok(())
+}
+
+/// Gives every component that has no place yet one in a block of memory: a large one a block of its own, small
+/// ones shared blocks, in which neighbours in the file stay neighbours and are read at once.
+fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>]) -> Result<Vec<Block>> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut known = HashMap::new();
+    // The shared block that small components go to, and the end of the last raw blob in it.
+    let mut slab: Option<(usize, Option<u64>)> = None;
+    for (number, wanted) in wanted.iter().enumerate() {
+        if spans[number].is_some() {
+            continue;
+        }
+        let is_raw = wanted.part.encoding() == Encoding::Raw;
+        let key = (wanted.part.offset(), wanted.start, wanted.len, wanted.part.dtype());
+        if wanted.len > 0
+            && let Some(&span) = known.get(&key)
+        {
+            spans[number] = Some(span);
+            continue;
+        }
+        let is_small = (wanted.len as u64) < LARGE_BLOB;
+        let at = wanted.part.offset() + wanted.start;
+        let mut place = None;
+        if let (true, Some((block, raw_end))) = (is_small, slab) {
+            let len = blocks[block].len;
+            let gap =
+                raw_end.filter(|_| is_raw).and_then(|end| at.checked_sub(end)).filter(|gap| *gap <= MAX_GAP);
+            // A neighbour keeps its distance, so that both are read at once; others are aligned.
+            let start = match gap {
+                Some(gap) => len as u64 + gap,
+                None => align_up(len as u64, ALIGNMENT),
+            } as usize;
+            if start + wanted.len <= SLAB_LEN {
+                let joins = gap.is_some();
+                match blocks[block].fills.last_mut().filter(|_| joins) {
+                    Some((_, first, len)) => *len = start + wanted.len - *first,
+                    None => blocks[block].fills.push((number, start, wanted.len)),
+                }
+                blocks[block].len = start + wanted.len;
+                place = Some((block, start));
+            }
+        }
+        let (block, start) = place.unwrap_or_else(|| {
+            blocks.push(Block { len: wanted.len, fills: vec![(number, 0, wanted.len)] });
+            (blocks.len() - 1, 0)
+        });
+        if is_small {
+            slab = Some((block, is_raw.then_some(at + wanted.len as u64)));
+        }
+        let span = Span { memory: first_memory + block, start, len: wanted.len };
+        known.insert(key, span);
+        spans[number] = Some(span);
+    }
+    for block in &blocks {
+        ensure!(block.len <= isize::MAX as usize, Memory, "{} bytes do not fit in memory", block.len);
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,160 @@
+//! Memory that a tensor's bytes live in: from the heap, anonymous pages, or a private mapping of the file.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fs::File;
+use std::ptr::NonNull;
+use std::{fmt, io, slice};
+
+use memmap2::{MmapMut, MmapOptions};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Every block of memory begins at a multiple of this, but for a private mapping, which keeps the file's
+/// alignment.
+pub(crate) const ALIGNMENT: usize = 64;
+
+/// From this size on, memory comes from the operating system as pages of its own.
+const PAGES_FROM: usize = 1024 * 1024;
+
+/// From this size on, huge pages are asked for.
+#[cfg(target_os = "linux")]
+const HUGE_PAGES_FROM: usize = 2 * 1024 * 1024;
+
+enum Owner {
+    Nothing,
+    Heap(Layout),
+    Pages { _map: MmapMut },
+}
+
+/// Writable bytes that nothing else refers to. Zero at first, unless they map a file.
+pub struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    owner: Owner,
+}
+
+// SAFETY: the bytes belong to this value alone; shared references only read them.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `len` zero bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Memory`] if they cannot be had.
+    pub(crate) fn zeroed(len: usize) -> Result<Self> {
+        let failed = || Error::new(ErrorKind::Memory, format!("{len} bytes of memory cannot be had"));
+        if len == 0 {
+            return Ok(Self { start: NonNull::<Aligned>::dangling().cast(), len, owner: Owner::Nothing });
+        }
+        if len >= PAGES_FROM {
+            let map = MmapMut::map_anon(len).map_err(|_| failed())?;
+            #[cfg(target_os = "linux")]
+            if len >= HUGE_PAGES_FROM {
+                // Only advice: without huge pages everything works, slower.
+                let _ = map.advise(memmap2::Advice::HugePage);
+            }
+            return Ok(Self::from_map(map));
+        }
+        let layout = Layout::from_size_align(len, ALIGNMENT).map_err(|_| failed())?;
+        // SAFETY: the layout has a size, since `len` is not 0.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).ok_or_else(failed)?;
+        Ok(Self { start, len, owner: Owner::Heap(layout) })
+    }
+
+    /// A private copy-on-write mapping of a part of a file: writing to it changes nothing but itself.
+    pub(crate) fn map_private(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        // SAFETY: a mapping is undefined when the file is cut or changed under it; readers document it, offer
+        // a mode without mappings, and no code here relies on mapped bytes staying the same.
+        let map = unsafe { MmapOptions::new().offset(offset).len(len).map_copy(file) }?;
+        Ok(Self::from_map(map))
+    }
+
+    fn from_map(mut map: MmapMut) -> Self {
+        let start = NonNull::new(map.as_mut_ptr()).unwrap_or_else(|| NonNull::<Aligned>::dangling().cast());
+        Self { start, len: map.len(), owner: Owner::Pages { _map: map } }
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the bytes begin. They stay there for as long as this value lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `start` and `len` describe initialised memory that `owner` keeps; `&self` excludes writers.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`; `&mut self` excludes everyone else.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Owner::Heap(layout) = self.owner {
+            // SAFETY: allocated in `zeroed` with this layout, and freed only here.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({} bytes)", self.len)
+    }
+}
+
+#[repr(align(64))]
+struct Aligned;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_aligned_and_writable() {
+        for len in [0, 1, 64, 1000, PAGES_FROM - 1, PAGES_FROM, 3 * 1024 * 1024 + 1] {
+            let mut memory = Memory::zeroed(len).unwrap();
+            assert_eq!(memory.len(), len);
+            assert_eq!(memory.as_ptr() as usize % ALIGNMENT, 0);
+            assert!(memory.as_slice().iter().all(|&byte| byte == 0));
+            memory.as_mut_slice().fill(7);
+            assert!(memory.as_slice().iter().all(|&byte| byte == 7));
+        }
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_an_error() {
+        assert_eq!(Memory::zeroed(usize::MAX / 2).unwrap_err().kind(), ErrorKind::Memory);
+    }
+
+    #[test]
+    fn writing_to_a_private_mapping_leaves_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bytes");
+        std::fs::write(&path, vec![1; 10_000]).unwrap();
+        let file = File::open(&path).unwrap();
+        let mut memory = Memory::map_private(&file, 5000, 3000).unwrap();
+        assert_eq!(memory.as_slice(), vec![1; 3000]);
+        memory.as_mut_slice().fill(9);
+        assert_eq!(Memory::map_private(&file, 5000, 3000).unwrap().as_slice(), vec![1; 3000]);
+        assert_eq!(std::fs::read(&path).unwrap(), vec![1; 10_000]);
+    }
+}

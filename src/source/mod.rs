@@ -1,0 +1,142 @@
+//! Where a file's bytes come from: a mapping, positioned reads, or memory.
+
+mod memory;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::{fmt, io};
+
+use memmap2::Mmap;
+
+use crate::error::{Error, ErrorKind, Result, fail};
+
+pub use memory::Memory;
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Map the file. A tensor's bytes come in when they are touched. If somebody truncates the file
+    /// meanwhile, touching what was cut off ends the process (SIGBUS).
+    #[default]
+    Mmap,
+    /// Read into memory of our own. For network filesystems, and for files that somebody may truncate: that
+    /// gives an error.
+    Read,
+}
+
+enum Origin {
+    Mapped(File, Mmap),
+    Positioned(File),
+    Memory(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+/// A file's bytes. Reading is free of locks and of a shared position.
+pub(crate) struct Source {
+    origin: Origin,
+    len: u64,
+}
+
+impl Source {
+    /// Opens a local file.
+    pub(crate) fn open(path: &Path, mode: Mode) -> Result<Self> {
+        let file = File::open(path).map_err(|err| Error::io("open the file", err))?;
+        let metadata = file.metadata().map_err(|err| Error::io("look up the file's size", err))?;
+        if !metadata.is_file() {
+            let err = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(Error::io("open the file", err));
+        }
+        let len = metadata.len();
+        let origin = match mode {
+            // An empty file cannot be mapped; it is no .zt file either way.
+            Mode::Mmap if len > 0 => {
+                // SAFETY: a mapping is undefined when the file is cut or changed under it. `Mode` says so to
+                // users; no code here relies on mapped bytes staying the same.
+                let map = unsafe { Mmap::map(&file) }.map_err(|err| Error::io("map the file", err))?;
+                Origin::Mapped(file, map)
+            }
+            _ => Origin::Positioned(file),
+        };
+        Ok(Self { origin, len })
+    }
+
+    /// Takes bytes in memory.
+    pub(crate) fn from_bytes(bytes: Box<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+        let len = (*bytes).as_ref().len() as u64;
+        Self { origin: Origin::Memory(bytes), len }
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn check_range(&self, offset: u64, len: usize) -> Result<usize> {
+        match offset.checked_add(len as u64) {
+            Some(end) if end <= self.len => Ok(offset as usize),
+            _ => fail!(Truncated, "{len} bytes at {offset} lie outside the file of {} bytes", self.len),
+        }
+    }
+
+    /// The bytes themselves, where they can be had without reading.
+    pub(crate) fn borrow(&self, offset: u64, len: usize) -> Result<Option<&[u8]>> {
+        let start = self.check_range(offset, len)?;
+        Ok(match &self.origin {
+            Origin::Mapped(_, map) => Some(&map[start..start + len]),
+            Origin::Memory(bytes) => Some(&(**bytes).as_ref()[start..start + len]),
+            Origin::Positioned(_) => None,
+        })
+    }
+
+    /// The bytes themselves where they can be had without reading, or else read into `scratch`.
+    pub(crate) fn fetch<'a>(&'a self, offset: u64, len: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        if let Some(bytes) = self.borrow(offset, len)? {
+            return Ok(bytes);
+        }
+        scratch.resize(len, 0);
+        self.read(offset, scratch)?;
+        Ok(scratch)
+    }
+
+    /// Reads or copies bytes into `out`.
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let start = self.check_range(offset, out.len())?;
+        match &self.origin {
+            Origin::Mapped(_, map) => out.copy_from_slice(&map[start..start + out.len()]),
+            Origin::Memory(bytes) => out.copy_from_slice(&(**bytes).as_ref()[start..start + out.len()]),
+            Origin::Positioned(file) => file.read_exact_at(out, offset).map_err(|err| match err.kind() {
+                io::ErrorKind::UnexpectedEof => Error::new(
+                    ErrorKind::Truncated,
+                    format!(
+                        "the file ended within {} bytes at {offset}: it was truncated while it was open",
+                        out.len()
+                    ),
+                ),
+                _ => Error::io("read the file", err),
+            })?,
+        }
+        Ok(())
+    }
+
+    /// A private copy-on-write mapping of a part of the file, where the file is mapped.
+    pub(crate) fn map_private(&self, offset: u64, len: usize) -> Result<Option<Memory>> {
+        self.check_range(offset, len)?;
+        match &self.origin {
+            Origin::Mapped(file, _) if len > 0 => Memory::map_private(file, offset, len)
+                .map(Some)
+                .map_err(|err| Error::io("map the tensor", err)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.origin {
+            Origin::Mapped(..) => "mapped",
+            Origin::Positioned(_) => "positioned",
+            Origin::Memory(_) => "memory",
+        };
+        write!(f, "Source({kind}, {} bytes)", self.len)
+    }
+}
