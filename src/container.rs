@@ -105,7 +105,7 @@ impl Footer {
         let end = footer.index_offset.checked_add(footer.index_size);
         ensure!(
             footer.index_offset >= HEADER_LEN
-                && footer.index_offset % ALIGNMENT == 0
+                && footer.index_offset.is_multiple_of(ALIGNMENT)
                 && end.is_some_and(|end| end <= file_size - FOOTER_LEN),
             Footer,
             "the footer places the index at {} with {} bytes, which is not inside the file of {file_size} bytes or not \

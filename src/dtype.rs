@@ -3,6 +3,8 @@
 //! A new element type is one row of [`TABLE`] here, one row in the Python table, one row in
 //! `docs/FORMAT.md`; tests hold the three together.
 
+use std::ffi::CStr;
+
 use half::{bf16, f16};
 
 /// An element type. Its number is the code that C knows it by.
@@ -52,38 +54,43 @@ pub enum Class {
 /// One row of the table of element types.
 struct Row {
     dtype: DType,
-    name: &'static str,
+    name: &'static CStr,
     size: usize,
     class: Class,
 }
 
-const fn row(dtype: DType, name: &'static str, size: usize, class: Class) -> Row {
+const fn row(dtype: DType, name: &'static CStr, size: usize, class: Class) -> Row {
     Row { dtype, name, size, class }
 }
 
 const TABLE: &[Row] = &[
-    row(DType::Float64, "float64", 8, Class::Float),
-    row(DType::Float32, "float32", 4, Class::Float),
-    row(DType::Float16, "float16", 2, Class::Float),
-    row(DType::BFloat16, "bfloat16", 2, Class::Float),
-    row(DType::Int64, "int64", 8, Class::Signed),
-    row(DType::Int32, "int32", 4, Class::Signed),
-    row(DType::Int16, "int16", 2, Class::Signed),
-    row(DType::Int8, "int8", 1, Class::Signed),
-    row(DType::UInt64, "uint64", 8, Class::Unsigned),
-    row(DType::UInt32, "uint32", 4, Class::Unsigned),
-    row(DType::UInt16, "uint16", 2, Class::Unsigned),
-    row(DType::UInt8, "uint8", 1, Class::Unsigned),
-    row(DType::Bool, "bool", 1, Class::Bool),
-    row(DType::Complex64, "complex64", 8, Class::Complex),
-    row(DType::Complex128, "complex128", 16, Class::Complex),
-    row(DType::Float8E4M3Fn, "float8_e4m3fn", 1, Class::Float),
-    row(DType::Float8E5M2, "float8_e5m2", 1, Class::Float),
-    row(DType::Float8E4M3FnUz, "float8_e4m3fnuz", 1, Class::Float),
-    row(DType::Float8E5M2FnUz, "float8_e5m2fnuz", 1, Class::Float),
-    row(DType::Float8E8M0Fnu, "float8_e8m0fnu", 1, Class::Float),
-    row(DType::Float4E2M1FnX2, "float4_e2m1fn_x2", 1, Class::Float),
+    row(DType::Float64, c"float64", 8, Class::Float),
+    row(DType::Float32, c"float32", 4, Class::Float),
+    row(DType::Float16, c"float16", 2, Class::Float),
+    row(DType::BFloat16, c"bfloat16", 2, Class::Float),
+    row(DType::Int64, c"int64", 8, Class::Signed),
+    row(DType::Int32, c"int32", 4, Class::Signed),
+    row(DType::Int16, c"int16", 2, Class::Signed),
+    row(DType::Int8, c"int8", 1, Class::Signed),
+    row(DType::UInt64, c"uint64", 8, Class::Unsigned),
+    row(DType::UInt32, c"uint32", 4, Class::Unsigned),
+    row(DType::UInt16, c"uint16", 2, Class::Unsigned),
+    row(DType::UInt8, c"uint8", 1, Class::Unsigned),
+    row(DType::Bool, c"bool", 1, Class::Bool),
+    row(DType::Complex64, c"complex64", 8, Class::Complex),
+    row(DType::Complex128, c"complex128", 16, Class::Complex),
+    row(DType::Float8E4M3Fn, c"float8_e4m3fn", 1, Class::Float),
+    row(DType::Float8E5M2, c"float8_e5m2", 1, Class::Float),
+    row(DType::Float8E4M3FnUz, c"float8_e4m3fnuz", 1, Class::Float),
+    row(DType::Float8E5M2FnUz, c"float8_e5m2fnuz", 1, Class::Float),
+    row(DType::Float8E8M0Fnu, c"float8_e8m0fnu", 1, Class::Float),
+    row(DType::Float4E2M1FnX2, c"float4_e2m1fn_x2", 1, Class::Float),
 ];
+
+/// The text of a name that the tables of this crate spell.
+pub(crate) fn text(name: &'static CStr) -> &'static str {
+    name.to_str().unwrap_or_default()
+}
 
 impl DType {
     /// Every element type, in the order of the codes.
@@ -99,7 +106,7 @@ impl DType {
 
     /// The element type of this name, as the index spells it.
     pub fn from_name(name: &str) -> Option<Self> {
-        TABLE.iter().find(|row| row.name == name).map(|row| row.dtype)
+        TABLE.iter().find(|row| row.name.to_bytes() == name.as_bytes()).map(|row| row.dtype)
     }
 
     fn row(self) -> &'static Row {
@@ -113,6 +120,11 @@ impl DType {
 
     /// The name in the index.
     pub fn name(self) -> &'static str {
+        text(self.row().name)
+    }
+
+    /// The name in the index, for C.
+    pub(crate) fn c_name(self) -> &'static CStr {
         self.row().name
     }
 
@@ -189,9 +201,9 @@ mod tests {
     #[test]
     fn codes_and_names_lead_back_to_their_row() {
         for (at, row) in TABLE.iter().enumerate() {
-            assert_eq!(row.dtype.code() as usize, at + 1, "{}", row.name);
+            assert_eq!(row.dtype.code() as usize, at + 1, "{}", row.dtype.name());
             assert_eq!(DType::from_code(row.dtype.code()), Some(row.dtype));
-            assert_eq!(DType::from_name(row.name), Some(row.dtype));
+            assert_eq!(DType::from_name(row.dtype.name()), Some(row.dtype));
         }
         assert_eq!(DType::from_code(0), None);
         assert_eq!(DType::from_code(-1), None);

@@ -3,7 +3,9 @@
 //! A new layout is one variant here with its row of roles and its rule of sizes, and a converter in each
 //! Python front end.
 
-use crate::dtype::DType;
+use std::ffi::CStr;
+
+use crate::dtype::{DType, text};
 use crate::error::{Result, ensure, fail};
 
 /// A layout. Its number is the code that C knows it by.
@@ -41,11 +43,16 @@ pub enum Role {
 }
 
 impl Role {
-    const NAMES: [&'static str; 4] = ["data", "values", "indices", "indptr"];
+    const NAMES: [&'static CStr; 4] = [c"data", c"values", c"indices", c"indptr"];
     const ALL: [Role; 4] = [Role::Data, Role::Values, Role::Indices, Role::Indptr];
 
     /// The role's name in the index.
     pub fn name(self) -> &'static str {
+        text(self.c_name())
+    }
+
+    /// The role's name in the index, for C.
+    pub(crate) fn c_name(self) -> &'static CStr {
         Self::NAMES[self as usize - 1]
     }
 
@@ -77,13 +84,18 @@ impl Layout {
 
     /// The layout's name in the index.
     pub fn name(self) -> &'static str {
+        text(self.c_name())
+    }
+
+    /// The layout's name in the index, for C.
+    pub(crate) fn c_name(self) -> &'static CStr {
         match self {
-            Self::Dense => "dense",
-            Self::SparseCsr => "sparse_csr",
-            Self::SparseCsc => "sparse_csc",
-            Self::SparseCoo => "sparse_coo",
-            Self::SparseBsr => "sparse_bsr",
-            Self::SparseBsc => "sparse_bsc",
+            Self::Dense => c"dense",
+            Self::SparseCsr => c"sparse_csr",
+            Self::SparseCsc => c"sparse_csc",
+            Self::SparseCoo => c"sparse_coo",
+            Self::SparseBsr => c"sparse_bsr",
+            Self::SparseBsc => c"sparse_bsc",
         }
     }
 
@@ -205,7 +217,7 @@ impl Frame<'_> {
             fail!(Layout, "blocksize {:?} is not a size of blocks", self.blocksize);
         };
         ensure!(
-            values.len % bytes == 0,
+            values.len.is_multiple_of(bytes),
             Size,
             "component \"values\" has {} bytes, which is no multiple of the {bytes} that each stored entry takes",
             values.len

@@ -16,6 +16,7 @@ mod codec;
 pub mod container;
 mod dtype;
 mod error;
+pub mod ffi;
 mod index;
 mod layout;
 pub mod metadata;

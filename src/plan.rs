@@ -28,6 +28,11 @@ impl Buffer {
         self.memory.as_ptr().wrapping_add(self.start)
     }
 
+    /// A handle to the first `len` bytes.
+    pub(crate) fn first(self, len: usize) -> Self {
+        Self { len: len.min(self.len), ..self }
+    }
+
     /// Bytes.
     pub fn len(&self) -> usize {
         self.len

@@ -1,5 +1,7 @@
 //! What goes in comes out: every element type, layout, encoding, source and sink.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::path::Path;
 
 use proptest::prelude::*;

@@ -7,7 +7,9 @@
 //! All work runs block by block through a small buffer of whole elements: each pass is a plain loop over
 //! slices of equal length, which the compiler turns into vector code, and the block stays in the first cache.
 
-use crate::dtype::{Class, DType};
+use std::ffi::CStr;
+
+use crate::dtype::{Class, DType, text};
 
 /// What the writer does to a chunk before compressing it. Its number is the code that C knows it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,11 +39,16 @@ impl Filter {
 
     /// The filter's name in the index.
     pub fn name(self) -> &'static str {
+        text(self.c_name())
+    }
+
+    /// The filter's name in the index, for C.
+    pub(crate) fn c_name(self) -> &'static CStr {
         match self {
-            Self::None => "none",
-            Self::Shuffle => "shuffle",
-            Self::Float => "float",
-            Self::Delta => "delta",
+            Self::None => c"none",
+            Self::Shuffle => c"shuffle",
+            Self::Float => c"float",
+            Self::Delta => c"delta",
         }
     }
 

@@ -74,7 +74,7 @@ fn blocks(frame: &[u8]) -> impl Iterator<Item = Block<'_>> {
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<3>()?;
         let word = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        let (kind, size) = (word >> 1 & 3, (word >> 3) as usize);
+        let (kind, size) = ((word >> 1) & 3, (word >> 3) as usize);
         let len = 3 + if kind == RLE { 1 } else { size };
         let (whole, after) = rest.split_at_checked(len)?;
         rest = after;
@@ -93,13 +93,13 @@ fn sequence_count(body: &[u8]) -> Option<u8> {
     let taken = body.len().min(5);
     bytes[..taken].copy_from_slice(&body[..taken]);
     let word = u64::from_le_bytes(bytes);
-    let format = word >> 2 & 3;
+    let format = (word >> 2) & 3;
     let (header, literals) = if word & 3 < 2 {
         // Raw or RLE literals: the size of the literals, in 5, 12 or 20 bits.
         let (header, size) = match format {
-            0 | 2 => (1, word >> 3 & 0x1f),
-            1 => (2, word >> 4 & 0xfff),
-            _ => (3, word >> 4 & 0xf_ffff),
+            0 | 2 => (1, (word >> 3) & 0x1f),
+            1 => (2, (word >> 4) & 0xfff),
+            _ => (3, (word >> 4) & 0xf_ffff),
         };
         (header, if word & 3 == 1 { 1 } else { size })
     } else {
@@ -109,7 +109,7 @@ fn sequence_count(body: &[u8]) -> Option<u8> {
             2 => (4, 14),
             _ => (5, 18),
         };
-        (header, word >> (4 + bits) & ((1 << bits) - 1))
+        (header, (word >> (4 + bits)) & ((1 << bits) - 1))
     };
     body.get(header + literals as usize).copied()
 }
@@ -219,7 +219,7 @@ mod tests {
     fn a_frame_of_parts_decodes_to_their_concatenation() {
         for len in [1usize, 100, 255, 256, 5000, 65_791, 65_792, 300_000] {
             let part = text(len);
-            let noise: Vec<u8> = (0..len).map(|at| (at * at >> 7) as u8 ^ (at * 31) as u8).collect();
+            let noise: Vec<u8> = (0..len).map(|at| ((at * at) >> 7) as u8 ^ (at * 31) as u8).collect();
             let content = [&noise[..], &part, &vec![7; len], &noise].concat();
             let mut frame = Vec::new();
             let mut builder = Builder::new(&mut frame, content.len() as u32);

@@ -23,6 +23,7 @@ const HUGE_PAGES_FROM: usize = 2 * 1024 * 1024;
 enum Owner {
     Nothing,
     Heap(Layout),
+    Vec { _bytes: Vec<u8> },
     Pages { _map: MmapMut },
 }
 
@@ -103,6 +104,13 @@ impl Memory {
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_slice`; `&mut self` excludes everyone else.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl From<Vec<u8>> for Memory {
+    fn from(mut bytes: Vec<u8>) -> Self {
+        let start = NonNull::new(bytes.as_mut_ptr()).unwrap_or_else(|| NonNull::<Aligned>::dangling().cast());
+        Self { start, len: bytes.len(), owner: Owner::Vec { _bytes: bytes } }
     }
 }
 

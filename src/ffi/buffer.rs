@@ -1,0 +1,165 @@
+//! Bytes that a reader or a writer hands out.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use super::ZtStatus;
+use super::guard::{guard, guard_value};
+use super::pointer::{Out, borrow, free, handle, into_handle};
+use crate::plan::{Batch, Buffer, Span};
+
+/// Bytes in memory: a tensor's, or a text's. Opaque.
+///
+/// The bytes belong to whoever holds the buffer: they may be written to, which changes neither the file nor
+/// what is read later. They stay valid until the buffer is freed, however long its reader lives. Buffers of one
+/// batch that refer to one block of memory see each other's writes.
+/// Threads: a buffer may be handed to another thread; its bytes are plain memory.
+pub struct ZtBuffer {
+    tag: u64,
+    buffer: Buffer,
+}
+handle!(ZtBuffer, b"ztbuffer", "ZtBuffer");
+
+impl ZtBuffer {
+    pub(super) fn handle(buffer: Buffer) -> *mut Self {
+        into_handle(Self { tag: 0, buffer })
+    }
+}
+
+/// Where a component's bytes lie in a batch.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ZtSpan {
+    /// The number of the block of memory.
+    pub memory: usize,
+    /// Where the component begins in the block, in bytes.
+    pub start: usize,
+    /// Bytes of the component.
+    pub len: usize,
+}
+
+impl From<&Span> for ZtSpan {
+    fn from(span: &Span) -> Self {
+        Self { memory: span.memory, start: span.start, len: span.len }
+    }
+}
+
+/// Components that were read together. Opaque.
+///
+/// It holds a share of the memory, as every buffer that is taken from it does; they may be freed in any order.
+/// Threads: may be used by several threads at once.
+pub struct ZtBatch {
+    tag: u64,
+    batch: Batch,
+    spans: Vec<ZtSpan>,
+}
+handle!(ZtBatch, b"zt_batch", "ZtBatch");
+
+impl ZtBatch {
+    pub(super) fn handle(batch: Batch) -> *mut Self {
+        let spans = batch.spans().iter().map(ZtSpan::from).collect();
+        into_handle(Self { tag: 0, batch, spans })
+    }
+}
+
+/// Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
+///
+/// Whole components begin at a multiple of 64 bytes.
+///
+/// Ownership: valid until the buffer is freed.
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_buffer_data(buffer: *const ZtBuffer) -> *mut c_void {
+    let data = |buffer: &ZtBuffer| buffer.buffer.as_ptr().cast();
+    // SAFETY: the caller lends a handle.
+    guard_value(ptr::null_mut(), || unsafe { borrow(buffer) }.map_or(ptr::null_mut(), data))
+}
+
+/// Gives the number of a buffer's bytes; 0 if `buffer` is NULL.
+///
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_buffer_len(buffer: *const ZtBuffer) -> usize {
+    // SAFETY: the caller lends a handle.
+    guard_value(0, || unsafe { borrow(buffer) }.map_or(0, |it| it.buffer.len()))
+}
+
+/// Frees a buffer. NULL is fine.
+///
+/// Its memory goes when no other buffer or batch shares it.
+/// Threads: any, once.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_buffer_free(buffer: *mut ZtBuffer) {
+    // SAFETY: the caller gives the handle back.
+    guard_value((), || unsafe { free(buffer) });
+}
+
+/// Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
+/// all of the second, and so on. Components that are the same blob have the same span.
+///
+/// Ownership: the array belongs to the batch and lives as long.
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_batch_spans(
+    batch: *const ZtBatch,
+    out_spans: *mut *const ZtSpan,
+    out_count: *mut usize,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let batch = unsafe { borrow(batch) }?;
+        // SAFETY: the caller lends the places for the results.
+        let (out_spans, out_count) =
+            unsafe { (Out::new(out_spans, "out_spans")?, Out::new(out_count, "out_count")?) };
+        out_spans.set(batch.spans.as_ptr());
+        out_count.set(batch.spans.len());
+        Ok(())
+    })
+}
+
+/// Gives the number of blocks of memory that a batch's components lie in; 0 if `batch` is NULL.
+///
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_batch_memory_count(batch: *const ZtBatch) -> usize {
+    // SAFETY: the caller lends a handle.
+    guard_value(0, || unsafe { borrow(batch) }.map_or(0, |it| it.batch.memory_count()))
+}
+
+/// Gives a share of one of a batch's blocks of memory, as a buffer of all its bytes.
+///
+/// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the batch.
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE. On error `*out_buffer` is unchanged.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_batch_memory(
+    batch: *const ZtBatch,
+    number: usize,
+    out_buffer: *mut *mut ZtBuffer,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let batch = unsafe { borrow(batch) }?;
+        // SAFETY: the caller lends the place for the result.
+        let out = unsafe { Out::new(out_buffer, "out_buffer") }?;
+        out.set(ZtBuffer::handle(batch.batch.memory(number)?));
+        Ok(())
+    })
+}
+
+/// Frees a batch. NULL is fine. Buffers that were taken from it stay valid.
+///
+/// Threads: any, once.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_batch_free(batch: *mut ZtBatch) {
+    // SAFETY: the caller gives the handle back.
+    guard_value((), || unsafe { free(batch) });
+}

@@ -1,0 +1,345 @@
+//! Writing from C.
+
+use std::ffi::{c_char, c_void};
+
+use super::ZtStatus;
+use super::buffer::ZtBuffer;
+use super::guard::{guard, guard_value};
+use super::name::{ZtDtype, ZtLayout};
+use super::pointer::{Out, array, borrow_mut, c_text, free, handle, into_handle, path, text};
+use crate::dtype::DType;
+use crate::error::{Result, ensure, fail};
+use crate::layout::Layout;
+use crate::metadata::{self, Metadata};
+use crate::plan::Buffer;
+use crate::sink::Fsync;
+use crate::source::Memory;
+use crate::writer::{Component, Tensor, WriteOptions, Writer};
+
+/// Flush the file to the disk when it is about to replace an existing one. This is the default.
+pub const ZT_FSYNC_AUTO: u32 = 0;
+/// Always flush the file to the disk before it takes its name.
+pub const ZT_FSYNC_ALWAYS: u32 = 1;
+/// Never flush: after a power cut the name may hold an incomplete file.
+pub const ZT_FSYNC_NEVER: u32 = 2;
+
+/// A file that is being written. Opaque.
+///
+/// Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
+/// file's name before zt_writer_finish().
+/// Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
+/// several.
+pub struct ZtWriter {
+    tag: u64,
+    writer: Writer,
+    in_memory: bool,
+    /// Set while a call is at work, and so after a panic.
+    is_poisoned: bool,
+}
+handle!(ZtWriter, b"ztwriter", "ZtWriter");
+
+/// A component to be written. Set what you do not use to 0.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ZtComponentSpec {
+    /// The elements, little-endian, in C order. Read during the call, not kept.
+    pub data: *const c_void,
+    /// Bytes at `data`.
+    pub len: usize,
+    /// Components of one file that carry the same number, other than 0, are the same bytes and are stored once, as
+    /// tied weights are. The caller vouches for it.
+    pub share: u64,
+    /// The element type.
+    pub dtype: ZtDtype,
+    /// 0.
+    pub reserved: i32,
+}
+
+/// A tensor to be written. Set what you do not use to 0.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ZtTensorSpec {
+    /// The name: 1 to 4096 bytes of UTF-8 without NUL, unique in the file.
+    pub name: *const c_char,
+    /// Bytes of the name; nothing needs to follow them.
+    pub name_len: usize,
+    /// Dimensions; NULL for a scalar.
+    pub shape: *const u64,
+    /// The number of dimensions, at most 64.
+    pub ndim: usize,
+    /// The components, in the order that the layout states.
+    pub components: *const ZtComponentSpec,
+    /// The number of components.
+    pub component_count: usize,
+    /// The tensor's own key-values as the text of a JSON object, or NULL.
+    pub attributes: *const c_char,
+    /// Bytes of `attributes`.
+    pub attributes_len: usize,
+    /// Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC.
+    pub blocksize: [u64; 2],
+    /// The element type.
+    pub dtype: ZtDtype,
+    /// The layout.
+    pub layout: ZtLayout,
+    /// 0 stores the bytes as they are, 1 to 22 compresses them; 3 is a good choice.
+    pub level: i32,
+    /// 0.
+    pub reserved: i32,
+}
+
+fn write_options(flags: u32, threads: usize, metadata: Option<&str>) -> Result<WriteOptions> {
+    let fsync = match flags {
+        ZT_FSYNC_AUTO => Fsync::Auto,
+        ZT_FSYNC_ALWAYS => Fsync::Always,
+        ZT_FSYNC_NEVER => Fsync::Never,
+        other => fail!(Argument, "flags {other:#x} are none that a writer has"),
+    };
+    let metadata = metadata.map_or_else(|| Ok(Metadata::new()), metadata::from_json)?;
+    Ok(WriteOptions { threads, fsync, metadata })
+}
+
+/// # Safety
+///
+/// `metadata` is NULL or a C string that the caller lends.
+unsafe fn optional_text<'a>(metadata: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    // SAFETY: passed on.
+    if metadata.is_null() { Ok(None) } else { unsafe { c_text(metadata, name) }.map(Some) }
+}
+
+impl ZtWriter {
+    fn handle(writer: Writer, in_memory: bool) -> *mut Self {
+        into_handle(Self { tag: 0, writer, in_memory, is_poisoned: false })
+    }
+
+    /// Runs a call. If it panics, the writer is poisoned and accepts no further one.
+    fn call<T>(&mut self, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
+        ensure!(!self.is_poisoned, State, "an earlier call met a defect; the writer can only be freed");
+        self.is_poisoned = true;
+        let result = body(&mut self.writer);
+        self.is_poisoned = false;
+        result
+    }
+}
+
+/// Begins a file.
+///
+/// It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
+/// stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
+/// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
+/// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
+/// and NUL-terminated: the file's own key-values.
+///
+/// Ownership: the caller frees `*out_writer` with zt_writer_free().
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_FILE_NOT_FOUND if the directory is not there, ZT_ERR_IO. On
+/// error `*out_writer` is unchanged.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_create(
+    path: *const c_char,
+    flags: u32,
+    threads: usize,
+    metadata_json: *const c_char,
+    out_writer: *mut *mut ZtWriter,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends C strings.
+        let (path, metadata) = unsafe { (self::path(path)?, optional_text(metadata_json, "metadata_json")?) };
+        // SAFETY: the caller lends the place for the result.
+        let out = unsafe { Out::new(out_writer, "out_writer") }?;
+        let writer = Writer::create(path, write_options(flags, threads, metadata)?)?;
+        out.set(ZtWriter::handle(writer, false));
+        Ok(())
+    })
+}
+
+/// Begins a file in memory; zt_writer_finish_memory() gives its bytes.
+///
+/// Arguments, ownership, threads and errors are those of zt_writer_create(), without a path.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_create_memory(
+    flags: u32,
+    threads: usize,
+    metadata_json: *const c_char,
+    out_writer: *mut *mut ZtWriter,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a C string.
+        let metadata = unsafe { optional_text(metadata_json, "metadata_json") }?;
+        // SAFETY: the caller lends the place for the result.
+        let out = unsafe { Out::new(out_writer, "out_writer") }?;
+        let writer = Writer::memory(write_options(flags, threads, metadata)?)?;
+        out.set(ZtWriter::handle(writer, true));
+        Ok(())
+    })
+}
+
+/// What a spec is made of, borrowed from the caller.
+struct Parts<'a> {
+    components: Vec<Component<'a>>,
+    attributes: Metadata,
+}
+
+impl ZtTensorSpec {
+    /// # Safety
+    ///
+    /// What the spec points to is lent by the caller.
+    unsafe fn name<'a>(&self) -> Result<&'a str> {
+        // SAFETY: passed on.
+        unsafe { text(self.name, self.name_len, "a tensor's name") }
+    }
+
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn parts<'a>(&self) -> Result<Parts<'a>> {
+        // SAFETY: passed on.
+        let specs = unsafe { array(self.components, self.component_count, "components") }?;
+        let components = specs
+            .iter()
+            .map(|spec| {
+                ensure!(
+                    spec.reserved == 0,
+                    Argument,
+                    "a component's reserved field is {}, not 0",
+                    spec.reserved
+                );
+                // SAFETY: passed on.
+                let bytes = unsafe { array(spec.data.cast::<u8>(), spec.len, "a component's data") }?;
+                Ok(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share })
+            })
+            .collect::<Result<_>>()?;
+        let attributes = if self.attributes.is_null() {
+            Metadata::new()
+        } else {
+            // SAFETY: passed on.
+            metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)?
+        };
+        Ok(Parts { components, attributes })
+    }
+
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn tensor<'a>(&self, name: &'a str, parts: &'a Parts<'a>) -> Result<Tensor<'a>> {
+        ensure!(self.reserved == 0, Argument, "a tensor's reserved field is {}, not 0", self.reserved);
+        let Some(layout) = Layout::from_code(self.layout) else {
+            fail!(UnknownLayout, "no layout has the code {}", self.layout)
+        };
+        Ok(Tensor {
+            name,
+            dtype: dtype(self.dtype)?,
+            // SAFETY: passed on.
+            shape: unsafe { array(self.shape, self.ndim, "shape") }?,
+            layout,
+            blocksize: layout.is_blocked().then_some(self.blocksize),
+            components: &parts.components,
+            level: self.level,
+            attributes: parts.attributes.clone(),
+        })
+    }
+}
+
+fn dtype(code: ZtDtype) -> Result<DType> {
+    let Some(dtype) = DType::from_code(code) else {
+        fail!(UnknownDtype, "no element type has the code {code}")
+    };
+    Ok(dtype)
+}
+
+/// Adds tensors, in this order: all of them, or if one is refused, none.
+///
+/// The data is read during the call and not kept; it is neither copied nor converted.
+///
+/// Ownership: `count` specs at `tensors`, and all that they point to, stay the caller's.
+/// Threads: one at a time.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
+/// ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
+/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_add(
+    writer: *mut ZtWriter,
+    tensors: *const ZtTensorSpec,
+    count: usize,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle that no other call uses.
+        let writer = unsafe { borrow_mut(writer) }?;
+        // SAFETY: the caller lends the array and what it points to.
+        let specs = unsafe { array(tensors, count, "tensors") }?;
+        // SAFETY: as above.
+        let names = specs.iter().map(|spec| unsafe { spec.name() }).collect::<Result<Vec<_>>>()?;
+        let parts = specs
+            .iter()
+            .zip(&names)
+            // SAFETY: as above.
+            .map(|(spec, name)| unsafe { spec.parts() }.map_err(|err| err.in_tensor(name)))
+            .collect::<Result<Vec<_>>>()?;
+        let tensors = specs
+            .iter()
+            .zip(names.iter().zip(&parts))
+            .map(|(spec, (name, parts))| {
+                // SAFETY: as above.
+                let tensor = unsafe { spec.tensor(name, parts) };
+                tensor.map_err(|err| err.in_tensor(name))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        writer.call(|writer| writer.add(&tensors))
+    })
+}
+
+/// Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
+///
+/// Threads: one at a time.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
+/// ZT_ERR_IO: what stood under the file's name stays.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle that no other call uses.
+        let writer = unsafe { borrow_mut(writer) }?;
+        ensure!(
+            !writer.in_memory,
+            Argument,
+            "the file is in memory: zt_writer_finish_memory() gives its bytes"
+        );
+        writer.call(|writer| writer.finish().map(drop))
+    })
+}
+
+/// Writes the index of a file in memory and gives the file's bytes.
+///
+/// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer.
+/// Threads: one at a time.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
+/// ZT_ERR_MEMORY. On error `*out_buffer` is unchanged.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_finish_memory(
+    writer: *mut ZtWriter,
+    out_buffer: *mut *mut ZtBuffer,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle that no other call uses.
+        let writer = unsafe { borrow_mut(writer) }?;
+        // SAFETY: the caller lends the place for the result.
+        let out = unsafe { Out::new(out_buffer, "out_buffer") }?;
+        ensure!(writer.in_memory, Argument, "the file is on disk: zt_writer_finish() finishes it");
+        let bytes = writer.call(|writer| writer.finish())?.unwrap_or_default();
+        out.set(ZtBuffer::handle(Buffer::from(Memory::from(bytes))));
+        Ok(())
+    })
+}
+
+/// Frees a writer. NULL is fine. A file that was not finished is abandoned: what stood under its name stays.
+///
+/// Threads: once, when no other call uses the writer.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_free(writer: *mut ZtWriter) {
+    // SAFETY: the caller gives the handle back.
+    guard_value((), || unsafe { free(writer) });
+}
