@@ -1,0 +1,83 @@
+"""NumPy arrays to memory and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ztensor import _dtypes
+from ztensor._ffi import lib
+from ztensor._parts import Component, Parts, Raw
+from ztensor.errors import UnsupportedTensorError
+
+
+def as_array(value: Any, what: str) -> npt.NDArray[Any]:
+    """An array of `value`, which is an array, or has ``__array__``, or speaks DLPack.
+
+    Raises
+    ------
+    UnsupportedTensorError
+        If it is none of these, or a masked array, whose mask would be lost.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise UnsupportedTensorError(f"{what} is a masked array, whose mask would be lost; fill it first: x.filled(...)")
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__"):
+        try:
+            found: npt.NDArray[Any] = np.from_dlpack(value)
+        except Exception as err:
+            raise UnsupportedTensorError(f"{what} is a {type(value).__name__} that NumPy cannot take: {err}") from err
+        return found
+    raise UnsupportedTensorError(
+        f"{what} is a {type(value).__name__}, not an array: pass a NumPy array, a torch tensor, a SciPy sparse matrix, or "
+        "anything with __array__ or __dlpack__"
+    )
+
+
+def to_component(array: npt.NDArray[Any], what: str) -> tuple[Component, npt.NDArray[Any], int]:
+    """The memory of an array: the component, the array that owns it, and the bytes that were copied to pack it.
+
+    An array that is contiguous, in C order and little-endian is not copied.
+    """
+    code = _dtypes.code_of_numpy(array.dtype)
+    if code is None:
+        raise UnsupportedTensorError(f"{what} has elements of {array.dtype}, which a .zt file cannot hold")
+    if array.dtype.byteorder == ">":
+        packed = array.astype(array.dtype.newbyteorder("<"), order="C")
+    elif not array.flags.c_contiguous:
+        # The same view of the same memory packs to the same bytes.
+        packed = array.copy(order="C")
+    else:
+        packed = array
+    address: int = array.__array_interface__["data"][0]
+    nbytes: int = packed.nbytes
+    key = None
+    if nbytes:
+        key = (address, nbytes) if packed is array else (address, array.shape, array.strides, array.dtype.str)
+    made = 0 if packed is array else nbytes
+    return (packed.__array_interface__["data"][0], nbytes, code, key), packed, made
+
+
+def dense_parts(value: Any, what: str) -> Parts:
+    """A dense tensor from anything that can become an array."""
+    array = as_array(value, what)
+    component, owner, made = to_component(array, what)
+    return Parts(lib.ZT_DENSE, component[2], array.shape, (component,), owner, made)
+
+
+def to_numpy(raw: Raw, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """An array over memory that was read. It can be written to, and keeps the memory for as long as it, or any view
+    of it, lives.
+    """
+    dtype = _dtypes.numpy_dtype(raw.dtype)
+    if not raw.nbytes:
+        return np.empty(shape, dtype)
+    count = math.prod(shape)
+    return np.frombuffer(raw.buffer, dtype, count, raw.start).reshape(shape)
