@@ -343,6 +343,7 @@ pub unsafe extern "C" fn zt_reader_count(reader: *const ZtReader) -> usize {
 ///
 /// The array is made by the first call and costs some 200 bytes a tensor; a program that looks at few tensors of
 /// many uses zt_reader_describe().
+/// The shapes of all tensors stand behind each other, from the first one's `shape` on, and so do their components.
 ///
 /// Ownership: the array and all that it points to belong to the reader and live as long.
 /// Threads: any.

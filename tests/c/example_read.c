@@ -2,8 +2,8 @@
  *
  *     cc example_read.c -lztensor -o example_read && ./example_read model.zt
  *
- * The file is one that example_write.c wrote, though all but read_weights() works for any. The program is C99 and
- * C++. */
+ * The file is one that example_write.c wrote: read_weights() and read_into_own_memory() ask for tensors by their names,
+ * everything else works with any file. The program is C99 and C++. */
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ztensor import _dtypes
 from ztensor._ffi import lib
-from ztensor._parts import Component, Parts, Raw
+from ztensor._parts import Raw, Specs
 from ztensor.errors import UnsupportedTensorError
 
 
@@ -41,35 +41,33 @@ def as_array(value: Any, what: str) -> npt.NDArray[Any]:
     )
 
 
-def to_component(array: npt.NDArray[Any], what: str) -> tuple[Component, npt.NDArray[Any], int]:
-    """The memory of an array: the component, the array that owns it, and the bytes that were copied to pack it.
+def add_component(specs: Specs, array: npt.NDArray[Any], what: str) -> int:
+    """Add the memory of an array, and give the code of its element type.
 
     An array that is contiguous, in C order and little-endian is not copied.
     """
     code = _dtypes.code_of_numpy(array.dtype)
     if code is None:
         raise UnsupportedTensorError(f"{what} has elements of {array.dtype}, which a .zt file cannot hold")
-    if array.dtype.byteorder == ">":
-        packed = array.astype(array.dtype.newbyteorder("<"), order="C")
-    elif not array.flags.c_contiguous:
-        # The same view of the same memory packs to the same bytes.
-        packed = array.copy(order="C")
-    else:
-        packed = array
     address: int = array.__array_interface__["data"][0]
-    nbytes: int = packed.nbytes
-    key = None
-    if nbytes:
-        key = (address, nbytes) if packed is array else (address, array.shape, array.strides, array.dtype.str)
-    made = 0 if packed is array else nbytes
-    return (packed.__array_interface__["data"][0], nbytes, code, key), packed, made
+    nbytes: int = array.nbytes
+    if array.flags.c_contiguous and array.dtype.byteorder != ">":
+        specs.add_component(address, nbytes, code, (address, nbytes))
+        return code
+    packed = array.astype(array.dtype.newbyteorder("<"), order="C")
+    specs.keep(packed, nbytes)
+    # The same view of the same memory packs to the same bytes.
+    key = (address, array.shape, array.strides, array.dtype.str)
+    specs.add_component(packed.__array_interface__["data"][0], nbytes, code, key)
+    return code
 
 
-def dense_parts(value: Any, what: str) -> Parts:
-    """A dense tensor from anything that can become an array."""
+def add_dense(specs: Specs, value: Any, what: str) -> None:
+    """Add a dense tensor from anything that can become an array."""
     array = as_array(value, what)
-    component, owner, made = to_component(array, what)
-    return Parts(lib.ZT_DENSE, component[2], array.shape, (component,), owner, made)
+    if array is not value:
+        specs.keep(array, 0)
+    specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, what), array.shape)
 
 
 def to_numpy(raw: Raw, shape: Sequence[int]) -> npt.NDArray[Any]:

@@ -110,8 +110,10 @@ def torch_dtype(code: int) -> torch.dtype:
     UnsupportedTensorError
         If the installed torch has no such type.
     """
-    _fill_torch()
     found = _torch_dtypes.get(code)
+    if found is None:
+        _fill_torch()
+        found = _torch_dtypes.get(code)
     if found is None:
         raise UnsupportedTensorError(f"the installed torch has no type {BY_CODE[code].torch}; a newer one has")
     return found
@@ -119,16 +121,18 @@ def torch_dtype(code: int) -> torch.dtype:
 
 def code_of_torch(dtype: torch.dtype) -> int | None:
     """The code of a torch type; None if there is none."""
-    _fill_torch()
-    return _torch_codes.get(dtype)
+    found = _torch_codes.get(dtype)
+    if found is None:
+        _fill_torch()
+        found = _torch_codes.get(dtype)
+    return found
 
 
 def _fill_torch() -> None:
-    if not _torch_codes:
-        import torch
+    import torch
 
-        for row in TABLE:
-            dtype = getattr(torch, row.torch, None)
-            if dtype is not None:
-                _torch_dtypes[row.code] = dtype
-                _torch_codes[dtype] = row.code
+    for row in TABLE:
+        dtype = getattr(torch, row.torch, None)
+        if dtype is not None:
+            _torch_dtypes[row.code] = dtype
+            _torch_codes[dtype] = row.code

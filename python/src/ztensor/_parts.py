@@ -1,26 +1,75 @@
-"""What stands between arrays and the C ABI: tensors as components of plain memory."""
+"""What stands between arrays and the C ABI: tensors as memory, many of them in few lists.
+
+A list for each column, rather than an object for each tensor, is what lets a hundred thousand tensors pass in a fraction of
+a second, and it is the form in which arrays of C structs are filled and read.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-#: A row of memory that a component is made of, as numbers: address, bytes, code of the element type, and the key by
-#: which the same memory is known again, or None.
-Component = tuple[int, int, int, Any]
 
+class Specs:
+    """Tensors that are about to be written.
 
-class Parts(NamedTuple):
-    """A tensor that is about to be written."""
+    Attributes
+    ----------
+    names, dtypes, layouts, ndims, counts : list
+        One entry a tensor: the name in UTF-8, codes of element type and layout, the numbers of dimensions and of
+        components.
+    dims : list of int
+        The dimensions of all tensors, behind each other.
+    addresses, sizes, component_dtypes, shares : list of int
+        One entry a component, behind each other.
+    blocksizes : dict
+        Rows and columns of a block, by the number of the tensor.
+    owners : list
+        What must live until the tensors are written, beside the caller's own objects.
+    made : int
+        Bytes that `owners` take.
+    """
 
-    layout: int
-    dtype: int
-    shape: tuple[int, ...]
-    components: tuple[Component, ...]
-    #: What must live until the tensor is written.
-    owner: Any
-    #: Bytes of memory that were made for this, such as a packed copy.
-    made: int = 0
-    blocksize: tuple[int, int] = (0, 0)
+    def __init__(self, numbers: dict[Any, int] | None = None) -> None:
+        #: Numbers of memory that is stored once, by its key; None where nothing is shared.
+        self.numbers = numbers
+        self.names: list[bytes] = []
+        self.dtypes: list[int] = []
+        self.layouts: list[int] = []
+        self.ndims: list[int] = []
+        self.counts: list[int] = []
+        self.dims: list[int] = []
+        self.addresses: list[int] = []
+        self.sizes: list[int] = []
+        self.component_dtypes: list[int] = []
+        self.shares: list[int] = []
+        self.blocksizes: dict[int, tuple[int, int]] = {}
+        self.owners: list[Any] = []
+        self.made = 0
+
+    def add_component(self, address: int, nbytes: int, dtype: int, key: Any) -> None:
+        """Add the memory of a component. The same `key` stands for the same bytes, None for bytes of their own."""
+        self.addresses.append(address)
+        self.sizes.append(nbytes)
+        self.component_dtypes.append(dtype)
+        numbers = self.numbers
+        if numbers is None or key is None or not nbytes:
+            self.shares.append(0)
+        else:
+            # Numbered in the order in which they come up, so that the same calls write the same bytes.
+            self.shares.append(numbers.setdefault((key, dtype), len(numbers) + 1))
+
+    def keep(self, owner: Any, nbytes: int) -> None:
+        """Keep a packed copy until it is written."""
+        self.owners.append(owner)
+        self.made += nbytes
+
+    def end_tensor(self, layout: int, dtype: int, shape: Any, components: int = 1) -> None:
+        """End a tensor whose components were added."""
+        self.layouts.append(layout)
+        self.dtypes.append(dtype)
+        self.dims.extend(shape)
+        self.ndims.append(len(shape))
+        self.counts.append(components)
 
 
 class Raw(NamedTuple):
@@ -33,7 +82,7 @@ class Raw(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A tensor that was read."""
+    """A sparse tensor that was read."""
 
     name: str
     layout: int
@@ -42,3 +91,44 @@ class Loaded(NamedTuple):
     #: Rows and columns of a block, for the blocked layouts.
     blocksize: tuple[int, int] | None
     raws: list[Raw]
+
+
+class Described(NamedTuple):
+    """Tensors as the file describes them: a list for each column."""
+
+    names: list[str]
+    layouts: list[int]
+    dtypes: list[int]
+    shapes: list[tuple[int, ...]]
+    counts: list[int]
+    #: Of all components, behind each other.
+    component_dtypes: list[int]
+
+
+class Batch(NamedTuple):
+    """Tensors that were read: what the file says of them, and where their components lie."""
+
+    described: Described
+    buffers: list[Any]
+    #: Of all components, behind each other: the number of the buffer, where the component begins in it, its bytes.
+    memories: list[int]
+    starts: list[int]
+    sizes: list[int]
+    #: Rows and columns of a block, by the place of the tensor.
+    blocksizes: dict[int, tuple[int, int]]
+
+    def sparse(self, at: int, first: int) -> Loaded:
+        """The tensor at a place, whose first component has the number `first`."""
+        described = self.described
+        raws = [
+            Raw(self.buffers[self.memories[part]], self.starts[part], self.sizes[part], described.component_dtypes[part])
+            for part in range(first, first + described.counts[at])
+        ]
+        return Loaded(
+            described.names[at],
+            described.layouts[at],
+            described.dtypes[at],
+            described.shapes[at],
+            self.blocksizes.get(at),
+            raws,
+        )

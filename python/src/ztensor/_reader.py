@@ -13,7 +13,7 @@ from ztensor import _arrays, _structs
 from ztensor._call import buffer_view, check, encode_name, take_json
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
-from ztensor._parts import Loaded, Raw
+from ztensor._parts import Batch, Described, Raw
 from ztensor.errors import ArgumentError, StateError, TensorIndexError
 
 __all__ = ["Reader"]
@@ -303,9 +303,9 @@ class Reader:
         out = ffi.new("ZtBuffer **")
         check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _VERIFY[verify], out))
         size = lib.zt_buffer_len(out[0])
-        raw = Raw(buffer_view(out[0], size), 0, size, found.dtype)
         shape = (stop - start, *found.shape[1:])
-        return convert([Loaded(name, found.layout, found.dtype, shape, None, [raw])])[0]
+        described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype])
+        return convert(Batch(described, [buffer_view(out[0], size)], [0], [0], [size], {}))[0]
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> None:
         """Check every byte of every tensor against the checksums, on several threads.
@@ -347,77 +347,73 @@ class Reader:
         names = self._all_names()
         return dict(zip(names, convert(self._load(self._handle(), None, verify))))
 
-    def describe_all(self) -> list[tuple[str, int, int, tuple[int, ...], list[int]]]:
-        """Name, layout, element type, shape, and the components' element types of every tensor, in the order written."""
+    def describe_all(self) -> Described:
+        """What reading needs to know of every tensor, in the order written."""
+        handle = self._handle()
         tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
-        check(lib.zt_reader_tensors(self._handle(), tensors, count))
-        if not count[0]:
-            return []
+        check(lib.zt_reader_tensors(handle, tensors, count))
         table = _structs.view(tensors[0], count[0], _structs.TENSOR)
         ndims, counts = table["ndim"].tolist(), table["component_count"].tolist()
         # Shapes, and components, of all tensors stand behind each other.
         total = sum(ndims)
         dims = ffi.unpack(tensors[0][0].shape, total) if total else []
-        parts = _structs.view(tensors[0][0].components, sum(counts), _structs.COMPONENT)["dtype"].tolist()
-        dims_ends = list(itertools.accumulate(ndims))
-        part_ends = list(itertools.accumulate(counts))
-        return [
-            (name, layout, dtype, tuple(dims[end - ndim : end]), parts[part_end - part : part_end])
-            for name, layout, dtype, end, ndim, part_end, part in zip(
-                self._all_names(),
-                table["layout"].tolist(),
-                table["dtype"].tolist(),
-                dims_ends,
-                ndims,
-                part_ends,
-                counts,
-            )
-        ]
+        parts = sum(counts)
+        components = _structs.view(tensors[0][0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
+        ends = itertools.accumulate(ndims)
+        return Described(
+            names=self._all_names(),
+            layouts=table["layout"].tolist(),
+            dtypes=table["dtype"].tolist(),
+            shapes=[tuple(dims[end - ndim : end]) for end, ndim in zip(ends, ndims)],
+            counts=counts,
+            component_dtypes=components["dtype"].tolist(),
+        )
 
-    def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> list[Loaded]:
+    def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> Batch:
         """Read tensors, or all of them where `found` is None, into memory."""
-        out = ffi.new("ZtBatch **")
+        numbers: Sequence[int] = range(self._count) if found is None else [one.number for one in found]
         if found is None:
-            check(lib.zt_reader_read_many(handle, ffi.NULL, 0, _VERIFY[verify], out))
             described = self.describe_all()
-            numbers: Sequence[int] = range(self._count)
         else:
-            numbers = [one.number for one in found]
-            if not found:
-                return []
-            check(lib.zt_reader_read_many(handle, numbers, len(numbers), _VERIFY[verify], out))
-            described = [(one.name, one.layout, one.dtype, one.shape, one.component_dtypes()) for one in found]
-        batch = out[0]
-        try:
-            buffers = []
-            for at in range(lib.zt_batch_memory_count(batch)):
-                memory = ffi.new("ZtBuffer **")
-                check(lib.zt_batch_memory(batch, at, memory))
-                buffers.append(buffer_view(memory[0], lib.zt_buffer_len(memory[0])))
-            pointer, count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
-            check(lib.zt_batch_spans(batch, pointer, count))
-            spans = _structs.view(pointer[0], count[0], _structs.SPAN)
-            memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
-        finally:
-            lib.zt_batch_free(batch)
-        loaded = []
-        at = 0
-        for number, (name, layout, dtype, shape, dtypes) in zip(numbers, described):
-            raws = []
-            for part in dtypes:
-                raws.append(Raw(buffers[memories[at]], starts[at], sizes[at], part))
-                at += 1
-            blocksize = None
-            if layout in _BLOCKED:
-                json = ffi.new("ZtBuffer **")
-                check(lib.zt_reader_attributes(handle, number, json))
-                rows, columns = take_json(json[0])["blocksize"]
-                blocksize = (rows, columns)
-            loaded.append(Loaded(name, layout, dtype, shape, blocksize, raws))
-        return loaded
+            described = Described(
+                names=[one.name for one in found],
+                layouts=[one.layout for one in found],
+                dtypes=[one.dtype for one in found],
+                shapes=[one.shape for one in found],
+                counts=[one.tensor.component_count for one in found],
+                component_dtypes=[dtype for one in found for dtype in one.component_dtypes()],
+            )
+        if not numbers:
+            return Batch(described, [], [], [], [], {})
+        out = ffi.new("ZtBatch **")
+        wanted, count = (ffi.NULL, 0) if found is None else (numbers, len(numbers))
+        check(lib.zt_reader_read_many(handle, wanted, count, _VERIFY[verify], out))
+        batch = ffi.gc(out[0], lib.zt_batch_free)
+        buffers = []
+        for at in range(lib.zt_batch_memory_count(batch)):
+            memory = ffi.new("ZtBuffer **")
+            check(lib.zt_batch_memory(batch, at, memory))
+            buffers.append(buffer_view(memory[0], lib.zt_buffer_len(memory[0])))
+        pointer, spans_count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
+        check(lib.zt_batch_spans(batch, pointer, spans_count))
+        spans = _structs.view(pointer[0], spans_count[0], _structs.SPAN)
+        memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
+        blocksizes = {
+            at: self._blocksize(handle, numbers[at])
+            for at, layout in enumerate(described.layouts)
+            if layout in _BLOCKED
+        }
+        return Batch(described, buffers, memories, starts, sizes, blocksizes)
+
+    @staticmethod
+    def _blocksize(handle: Any, number: int) -> tuple[int, int]:
+        json = ffi.new("ZtBuffer **")
+        check(lib.zt_reader_attributes(handle, number, json))
+        rows, columns = take_json(json[0])["blocksize"]
+        return rows, columns
 
 
-def converter(to: str) -> Callable[[list[Loaded]], list[Any]]:
+def converter(to: str) -> Callable[[Batch], list[Any]]:
     """What makes arrays or tensors of memory."""
     if to == "numpy":
         return _to_numpy
@@ -428,13 +424,19 @@ def converter(to: str) -> Callable[[list[Loaded]], list[Any]]:
     raise ArgumentError(f"to is {to!r}; it is 'numpy' or 'torch'")
 
 
-def _to_numpy(loaded: list[Loaded]) -> list[Any]:
+def _to_numpy(batch: Batch) -> list[Any]:
+    described = batch.described
     found: list[Any] = []
-    for one in loaded:
-        if one.layout == lib.ZT_DENSE:
-            found.append(_arrays.to_numpy(one.raws[0], one.shape))
+    part = 0
+    for at, (layout, dtype, shape, count) in enumerate(
+        zip(described.layouts, described.dtypes, described.shapes, described.counts)
+    ):
+        if layout == lib.ZT_DENSE:
+            raw = Raw(batch.buffers[batch.memories[part]], batch.starts[part], batch.sizes[part], dtype)
+            found.append(_arrays.to_numpy(raw, shape))
         else:
             from ztensor import _sparse
 
-            found.append(_sparse.to_scipy(one))
+            found.append(_sparse.to_scipy(batch.sparse(at, part)))
+        part += count
     return found

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ztensor._arrays import as_array, to_component, to_numpy
+from ztensor._arrays import add_component, as_array, to_numpy
 from ztensor._dtypes import BY_CODE
 from ztensor._ffi import lib
-from ztensor._parts import Loaded, Parts
+from ztensor._parts import Loaded, Specs
 from ztensor.errors import ArgumentError, MissingDependencyError, UnsupportedTensorError
 
 _BY_FORMAT = {
@@ -26,8 +26,8 @@ def is_scipy_sparse(value: Any) -> bool:
     return module is not None and bool(module.issparse(value))
 
 
-def sparse_parts(layout: int, components: tuple[Any, ...], shape: Any, what: str) -> Parts:
-    """A sparse tensor from arrays: values, indices and, but for COO, indptr.
+def add_sparse(specs: Specs, layout: int, components: tuple[Any, ...], shape: Any, what: str) -> None:
+    """Add a sparse tensor from arrays: values, indices and, but for COO, indptr.
 
     Indices keep their integer type.
     """
@@ -51,36 +51,29 @@ def sparse_parts(layout: int, components: tuple[Any, ...], shape: Any, what: str
         raise ArgumentError(
             f"{what}: indices of shape {arrays[1].shape} should have shape (ndim, nnz) = {(len(dims), arrays[0].shape[0])}"
         )
-    packed = [to_component(array, what) for array in arrays]
-    return Parts(
-        layout,
-        packed[0][0][2],
-        dims,
-        tuple(component for component, _, _ in packed),
-        [owner for _, owner, _ in packed],
-        sum(made for _, _, made in packed),
-        blocksize,
-    )
+    specs.keep(arrays, 0)
+    if blocksize != (0, 0):
+        specs.blocksizes[len(specs.layouts)] = blocksize
+    codes = [add_component(specs, array, what) for array in arrays]
+    specs.end_tensor(layout, codes[0], dims, len(codes))
 
 
-def from_scipy(matrix: Any, what: str) -> Parts:
-    """A SciPy sparse matrix or array as components.
+def add_scipy(specs: Specs, matrix: Any, what: str) -> None:
+    """Add a SciPy sparse matrix or array.
 
     CSR, CSC, COO and BSR are stored as they are; formats for building (DIA, DOK, LIL) as CSR. The order of entries,
     duplicates and explicit zeros stay.
     """
+    if matrix.format not in ("coo", *_BY_FORMAT):
+        matrix = matrix.tocsr()
+    if len(matrix.shape) != 2 and matrix.format != "coo":
+        # SciPy has vectors in CSR too; a .zt file has them as coordinates.
+        matrix = matrix.tocoo()
     if matrix.format == "coo":
         coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
-        indices = np.stack(coords) if len(coords) else np.empty((0, len(matrix.data)), np.int64)
-        return sparse_parts(lib.ZT_SPARSE_COO, (matrix.data, indices), matrix.shape, what)
-    layout = _BY_FORMAT.get(matrix.format)
-    if layout is None:
-        matrix = matrix.tocsr()
-        layout = lib.ZT_SPARSE_CSR
-    if len(matrix.shape) != 2:
-        # SciPy has vectors in CSR too; a .zt file has them as coordinates.
-        return from_scipy(matrix.tocoo(), what)
-    return sparse_parts(layout, (matrix.data, matrix.indices, matrix.indptr), matrix.shape, what)
+        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, what)
+    parts = (matrix.data, matrix.indices, matrix.indptr)
+    return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, what)
 
 
 def to_scipy(loaded: Loaded) -> Any:

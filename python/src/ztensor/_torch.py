@@ -6,7 +6,7 @@ from typing import Any
 
 from ztensor import _dtypes, _sparse
 from ztensor._ffi import lib
-from ztensor._parts import Component, Loaded, Parts, Raw
+from ztensor._parts import Batch, Loaded, Specs
 from ztensor.errors import MissingDependencyError, UnsupportedTensorError
 
 try:
@@ -30,16 +30,15 @@ _CONSTRUCTORS = {
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
 
-def from_torch(tensor: torch.Tensor, what: str) -> Parts:
-    """A torch tensor as components.
+def add_torch(specs: Specs, tensor: torch.Tensor, what: str) -> None:
+    """Add a torch tensor.
 
     A dense one that is contiguous and on the CPU is not copied. Others are packed; what is on another device comes to
     the CPU, a conjugate or negative bit is resolved.
     """
-    if tensor.layout == torch.strided:
-        component, owner, made = _component(tensor, what)
-        return Parts(lib.ZT_DENSE, component[2], tuple(tensor.shape), (component,), owner, made)
-    if tensor.layout == torch.sparse_coo:
+    if tensor.layout is torch.strided:
+        return specs.end_tensor(lib.ZT_DENSE, _add_component(specs, tensor, what), tensor.shape)
+    if tensor.layout is torch.sparse_coo:
         if tensor.dense_dim():
             raise UnsupportedTensorError(f"{what} is a hybrid sparse tensor, with dense dimensions; store it dense")
         # Not coalesced, so that entries stay as they are.
@@ -49,83 +48,77 @@ def from_torch(tensor: torch.Tensor, what: str) -> Parts:
         found = _LAYOUTS.get(tensor.layout)
         if found is None:
             raise UnsupportedTensorError(f"{what} has the layout {tensor.layout}, which a .zt file cannot hold")
-        if tensor.ndim != 2:
-            raise UnsupportedTensorError(f"{what} is a batch of sparse matrices, of shape {tuple(tensor.shape)}; store each")
+        if tensor.ndim != 2 or tensor.values().ndim not in (1, 3):
+            raise UnsupportedTensorError(
+                f"{what} has batch or dense dimensions, of shape {tuple(tensor.shape)}; store each matrix"
+            )
         layout = found
         if layout in _BY_COLUMN:
             parts = (tensor.values(), tensor.row_indices(), tensor.ccol_indices())
         else:
             parts = (tensor.values(), tensor.col_indices(), tensor.crow_indices())
-    packed = [_component(part, what) for part in parts]
-    blocked = layout in (lib.ZT_SPARSE_BSR, lib.ZT_SPARSE_BSC)
-    return Parts(
-        layout,
-        packed[0][0][2],
-        tuple(tensor.shape),
-        tuple(component for component, _, _ in packed),
-        [owner for _, owner, _ in packed],
-        sum(made for _, _, made in packed),
-        (int(parts[0].shape[1]), int(parts[0].shape[2])) if blocked else (0, 0),
-    )
+    if parts[0].ndim == 3:
+        specs.blocksizes[len(specs.layouts)] = (int(parts[0].shape[1]), int(parts[0].shape[2]))
+    # The accessors make new tensors over the same memory.
+    specs.keep(parts, 0)
+    codes = [_add_component(specs, part, what) for part in parts]
+    return specs.end_tensor(layout, codes[0], tensor.shape, len(codes))
 
 
-def _component(tensor: torch.Tensor, what: str) -> tuple[Component, torch.Tensor, int]:
-    """The memory of a dense tensor: the component, the tensor that owns it, and the bytes that were made for it."""
+def _add_component(specs: Specs, tensor: torch.Tensor, what: str) -> int:
+    """Add the memory of a dense tensor, and give the code of its element type."""
     code = _dtypes.code_of_torch(tensor.dtype)
     if code is None:
         raise UnsupportedTensorError(f"{what} has elements of {tensor.dtype}, which a .zt file cannot hold")
-    device = tensor.device.type
-    nbytes = tensor.numel() * tensor.element_size()
-    if device == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg():
+    nbytes = tensor.nbytes
+    if tensor.is_cpu and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj():
         address = tensor.data_ptr()
         if nbytes and not address:
             raise UnsupportedTensorError(f"{what} is a {type(tensor).__name__} without memory of its own")
-        return (address, nbytes, code, (address, nbytes) if nbytes else None), tensor, 0
-    if device == "meta":
+        specs.add_component(address, nbytes, code, (address, nbytes))
+        return code
+    if tensor.device.type == "meta":
         raise UnsupportedTensorError(f"{what} is on the meta device: it has a shape but no data to store")
-    key = None
-    if nbytes:
-        # The same view of the same memory packs to the same bytes.
-        key = (
-            str(tensor.device),
-            tensor.data_ptr(),
-            tuple(tensor.shape),
-            tensor.stride(),
-            tensor.is_conj(),
-            tensor.is_neg(),
-        )
     packed = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
-    return (packed.data_ptr(), nbytes, code, key), packed, nbytes
+    specs.keep(packed, nbytes)
+    # The same view of the same memory packs to the same bytes.
+    view = (tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
+    specs.add_component(packed.data_ptr(), nbytes, code, (str(tensor.device), tensor.data_ptr(), view))
+    return code
 
 
-def to_torch(loaded: list[Loaded]) -> list[torch.Tensor]:
+def to_torch(batch: Batch) -> list[torch.Tensor]:
     """Tensors over memory that was read.
 
     Each dense tensor has a storage of its own, of exactly its size; those that are the same memory share one.
     """
-    dense: dict[tuple[Any, ...], torch.Tensor] = {}
+    described = batch.described
+    buffers, memories, starts, sizes = batch.buffers, batch.memories, batch.starts, batch.sizes
+    dense: dict[tuple[int, int, int, int], torch.Tensor] = {}
     found = []
-    for one in loaded:
-        if one.layout != lib.ZT_DENSE:
-            found.append(_to_sparse(one))
-            continue
-        raw = one.raws[0]
-        key = (id(raw.buffer), raw.start, raw.nbytes, raw.dtype)
-        tensor = dense.get(key)
-        if tensor is None:
-            tensor = _flat(raw)
-            if raw.nbytes:
-                dense[key] = tensor
-        found.append(tensor.view(one.shape))
+    part = 0
+    for at, (layout, dtype, shape, count) in enumerate(
+        zip(described.layouts, described.dtypes, described.shapes, described.counts)
+    ):
+        if layout != lib.ZT_DENSE:
+            found.append(_to_sparse(batch.sparse(at, part)))
+        else:
+            key = (memories[part], starts[part], sizes[part], dtype)
+            tensor = dense.get(key)
+            if tensor is None:
+                tensor = _flat(buffers[key[0]], key[1], key[2], dtype)
+                if key[2]:
+                    dense[key] = tensor
+            found.append(tensor.view(shape))
+        part += count
     return found
 
 
-def _flat(raw: Raw) -> torch.Tensor:
-    dtype = _dtypes.torch_dtype(raw.dtype)
-    if not raw.nbytes:
+def _flat(buffer: Any, start: int, nbytes: int, code: int) -> torch.Tensor:
+    dtype = _dtypes.torch_dtype(code)
+    if not nbytes:
         return torch.empty(0, dtype=dtype)
-    count = raw.nbytes // _dtypes.BY_CODE[raw.dtype].itemsize
-    return torch.frombuffer(raw.buffer, dtype=dtype, count=count, offset=raw.start)
+    return torch.frombuffer(buffer, dtype=dtype, count=nbytes // _dtypes.BY_CODE[code].itemsize, offset=start)
 
 
 def _index(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -135,7 +128,7 @@ def _index(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _to_sparse(loaded: Loaded) -> torch.Tensor:
     shapes = _sparse.component_shapes(loaded)
-    parts = [_flat(raw).view(shape) for raw, shape in zip(loaded.raws, shapes)]
+    parts = [_flat(*raw).view(shape) for raw, shape in zip(loaded.raws, shapes)]
     if loaded.layout == lib.ZT_SPARSE_COO:
         return torch.sparse_coo_tensor(_index(parts[1], torch.int64), parts[0], loaded.shape, check_invariants=False)
     values, indices, indptr = parts

@@ -6,14 +6,14 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 
 from ztensor import _arrays, _structs
 from ztensor._call import check, encode_name, error, to_json
 from ztensor._ffi import ffi, lib
-from ztensor._parts import Parts
+from ztensor._parts import Specs
 from ztensor._reader import thread_count
 from ztensor.errors import ArgumentError, StateError
 
@@ -40,23 +40,28 @@ def compression_level(compress: Any) -> int:
     return level
 
 
-def to_parts(value: Any, what: str) -> Parts:
-    """Any tensor as components. torch and SciPy are not imported for that: what is theirs can only be there if they
+def adder() -> Callable[[Specs, Any, str], None]:
+    """What adds any tensor to specs. torch and SciPy are not imported for that: what is theirs can only be there if they
     are.
     """
-    torch = sys.modules.get("torch")
-    # The class may be missing while torch is still being imported, on this or another thread.
-    kind = getattr(torch, "Tensor", None)
-    if kind is not None and isinstance(value, kind):
-        from ztensor import _torch
-
-        return _torch.from_torch(value, what)
+    # The class is missing while torch is still being imported.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is not None:
+        from ztensor._torch import add_torch
     if "scipy.sparse" in sys.modules:
-        from ztensor import _sparse
+        from ztensor._sparse import add_scipy, is_scipy_sparse
+    else:
+        is_scipy_sparse = None  # type: ignore[assignment]
 
-        if _sparse.is_scipy_sparse(value):
-            return _sparse.from_scipy(value, what)
-    return _arrays.dense_parts(value, what)
+    def add(specs: Specs, value: Any, what: str) -> None:
+        if tensor is not None and isinstance(value, tensor):
+            add_torch(specs, value, what)
+        elif is_scipy_sparse is not None and is_scipy_sparse(value):
+            add_scipy(specs, value, what)
+        else:
+            _arrays.add_dense(specs, value, what)
+
+    return add
 
 
 class Writer:
@@ -107,8 +112,6 @@ class Writer:
     def _open(self, writer: Any) -> None:
         self._writer = ffi.gc(writer, lib.zt_writer_free)
         self._end = "open"
-        #: Numbers of memory that is stored once, by its key.
-        self._shares: dict[Any, int] = {}
 
     def _handle(self) -> Any:
         if self._writer is None:
@@ -157,9 +160,10 @@ class Writer:
         ArgumentError
             If the name is taken or breaks the rules. The writer goes on after either.
         """
-        level = compression_level(compress)
-        parts = to_parts(tensor, f"tensor {name!r}")
-        self._add([(name, parts)], level, share=False, attributes=attributes)
+        specs = Specs()
+        specs.names.append(encode_name(name))
+        adder()(specs, tensor, f"tensor {name!r}")
+        self._add(specs, compression_level(compress), attributes)
 
     def add_tensors(self, tensors: Mapping[str, Any], compress: bool | int = False) -> None:
         """Add many tensors at once: the fast way. Tensors that are the same memory are stored once.
@@ -173,18 +177,16 @@ class Writer:
         """
         level = compression_level(compress)
         self._handle()
-        waiting: list[tuple[str, Parts]] = []
-        made = 0
+        add = adder()
         # The caller's mapping keeps all memory alive until the end, so an address stands for the same bytes throughout.
-        self._shares.clear()
+        specs = Specs({})
         for name, tensor in tensors.items():
-            parts = to_parts(tensor, f"tensor {name!r}")
-            waiting.append((name, parts))
-            made += parts.made
-            if made >= _MAX_MADE or len(waiting) >= _MAX_CALL:
-                self._add(waiting, level, share=True)
-                waiting, made = [], 0
-        self._add(waiting, level, share=True)
+            specs.names.append(encode_name(name))
+            add(specs, tensor, f"tensor {name!r}")
+            if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
+                self._add(specs, level)
+                specs = Specs(specs.numbers)
+        self._add(specs, level)
 
     def add_sparse_csr(
         self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
@@ -223,61 +225,45 @@ class Writer:
     def _add_sparse(self, layout: int, name: str, components: tuple[Any, ...], shape: Any, compress: Any) -> None:
         from ztensor import _sparse
 
-        level = compression_level(compress)
-        parts = _sparse.sparse_parts(layout, components, shape, f"tensor {name!r}")
-        self._add([(name, parts)], level, share=False)
+        specs = Specs()
+        specs.names.append(encode_name(name))
+        _sparse.add_sparse(specs, layout, components, shape, f"tensor {name!r}")
+        self._add(specs, compression_level(compress))
 
-    def _add(
-        self,
-        named: list[tuple[str, Parts]],
-        level: int,
-        *,
-        share: bool,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Hand tensors to the library in one call."""
+    def _add(self, specs: Specs, level: int, attributes: Mapping[str, Any] | None = None) -> None:
+        """Hand tensors to the library in one call. All that the structs point to lives until it returns."""
         handle = self._handle()
-        if not named:
+        count = len(specs.names)
+        if not count:
             return
-        encoded = [encode_name(name) for name, _ in named]
-        parts = [part for _, part in named]
-        names = ffi.from_buffer(b"".join(encoded) or b"\0")
-        lens = [len(name) for name in encoded]
-        dims = np.array([dim for part in parts for dim in part.shape], np.uint64)
-        ndims = [len(part.shape) for part in parts]
-        rows = [component for part in parts for component in part.components]
-        counts = [len(part.components) for part in parts]
+        names = ffi.from_buffer(b"".join(specs.names) or b"\0")
+        lens = [len(name) for name in specs.names]
+        dims = np.array(specs.dims, np.uint64)
 
-        components = np.zeros(len(rows), _structs.COMPONENT_SPEC)
-        components["data"] = [row[0] for row in rows]
-        components["len"] = [row[1] for row in rows]
-        components["dtype"] = [row[2] for row in rows]
-        if share:
-            shares = self._shares
-            # setdefault numbers the keys in the order in which they come up.
-            components["share"] = [
-                0 if row[3] is None else shares.setdefault((row[2], row[3]), len(shares) + 1) for row in rows
-            ]
+        components = np.zeros(len(specs.addresses), _structs.COMPONENT_SPEC)
+        components["data"] = specs.addresses
+        components["len"] = specs.sizes
+        components["share"] = specs.shares
+        components["dtype"] = specs.component_dtypes
 
-        specs = np.zeros(len(parts), _structs.TENSOR_SPEC)
-        specs["name"] = _addresses(int(ffi.cast("uintptr_t", names)), lens, 1)
-        specs["name_len"] = lens
-        specs["shape"] = _addresses(dims.__array_interface__["data"][0], ndims, dims.itemsize)
-        specs["ndim"] = ndims
-        specs["components"] = _addresses(components.__array_interface__["data"][0], counts, components.itemsize)
-        specs["component_count"] = counts
-        specs["dtype"] = [part.dtype for part in parts]
-        specs["layout"] = [part.layout for part in parts]
-        specs["blocksize"] = [part.blocksize for part in parts]
-        specs["level"] = level
-        text = None
+        tensors = np.zeros(count, _structs.TENSOR_SPEC)
+        tensors["name"] = _addresses(int(ffi.cast("uintptr_t", names)), lens, 1)
+        tensors["name_len"] = lens
+        tensors["shape"] = _addresses(dims.__array_interface__["data"][0], specs.ndims, dims.itemsize)
+        tensors["ndim"] = specs.ndims
+        tensors["components"] = _addresses(components.__array_interface__["data"][0], specs.counts, components.itemsize)
+        tensors["component_count"] = specs.counts
+        tensors["dtype"] = specs.dtypes
+        tensors["layout"] = specs.layouts
+        tensors["level"] = level
+        for at, blocksize in specs.blocksizes.items():
+            tensors["blocksize"][at] = blocksize
+        text = ffi.from_buffer(to_json(attributes, "attributes"))
         if attributes:
-            text = ffi.from_buffer(to_json(attributes, f"attributes of tensor {named[0][0]!r}"))
-            specs["attributes"] = int(ffi.cast("uintptr_t", text))
-            specs["attributes_len"] = len(text)
-        check(lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(specs)), len(parts)))
-        # All that the structs point to lives up to here.
-        del names, text, dims, components, parts
+            tensors["attributes"] = int(ffi.cast("uintptr_t", text))
+            tensors["attributes_len"] = len(text)
+        check(lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), count))
+        del names, text, dims, components
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.

@@ -201,7 +201,8 @@ def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
 def _load_meta(reader: Reader) -> dict[str, torch.Tensor]:
     """Tensors of the right shape and type, without data."""
     found = {}
-    for name, layout, dtype, shape, _ in reader.describe_all():
+    described = reader.describe_all()
+    for name, layout, dtype, shape in zip(described.names, described.layouts, described.dtypes, described.shapes):
         if not dtype:
             raise UnsupportedTensorError(f"tensor {name!r} has an element type that is not known")
         if layout != lib.ZT_DENSE:
