@@ -275,6 +275,48 @@ fn large_tensors_round_trip() {
     }
 }
 
+/// Noise, of which compression makes nothing smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 88172645463325252u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(next).collect()
+}
+
+#[test]
+fn chunks_that_compress_and_chunks_that_do_not_share_a_component() {
+    const MIB: usize = 1 << 20;
+    let dense = |dtype: DType, bytes: Vec<u8>| Owned {
+        dtype,
+        layout: Layout::Dense,
+        shape: vec![(bytes.len() / dtype.size()) as u64],
+        blocksize: None,
+        components: vec![(dtype, bytes)],
+        level: 3,
+        attributes: Metadata::new(),
+    };
+    // What a sample of the first chunk promises is less than what storing the others costs.
+    let mut hardly = noise(9 * MIB);
+    hardly[MIB / 2..][..1200].iter_mut().step_by(8).for_each(|byte| *byte = 0);
+    let tensors = [
+        dense(DType::UInt8, [noise(3 * MIB), vec![0; MIB], noise(MIB + 5)].concat()),
+        dense(DType::Float32, [vec![0; MIB], noise(2 * MIB)].concat()),
+        dense(DType::Float64, hardly),
+        dense(DType::UInt8, noise(300_000)),
+    ];
+    let bytes = write(&tensors, None, 1);
+    assert!(bytes == write(&tensors, None, 3), "the same bytes for any number of threads");
+    let reader = Reader::from_bytes(bytes, ReadOptions::default()).unwrap();
+    let is_raw: Vec<bool> =
+        reader.index().iter().map(|info| info.component(0).unwrap().encoding() == Encoding::Raw).collect();
+    assert_eq!(is_raw, [false, false, true, true]);
+    check(&reader, &tensors);
+}
+
 #[test]
 fn shared_components_are_stored_once() {
     let bytes = vec![5u8; 1000];
