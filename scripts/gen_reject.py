@@ -690,7 +690,9 @@ def index_values():
 
     for layout in ("csr", "csc", "bsr", "bsc"):
         yield f"indptr-{layout}-start", *of("indptr starts at 1", layout, indptr=[1, 2, 3])
-        yield f"indptr-{layout}-decreasing", *of("indptr decreases", layout, indptr=[0, 3, 2])
+        # It starts and ends as it must, over a third row.
+        longer = {"shape": [6, 6] if layout in ("bsr", "bsc") else [3, 3], "indptr": [0, 2, 1, 3]}
+        yield f"indptr-{layout}-decreasing", *of("indptr decreases", layout, **longer)
         yield f"indptr-{layout}-short", *of("indptr ends before the last entry", layout, indptr=[0, 1, 2])
         yield f"indptr-{layout}-long", *of("indptr ends after the last entry", layout, indptr=[0, 2, 4])
         yield f"indices-{layout}-bound", *of("an index is the length of its dimension", layout, indices=[0, 2, 3])

@@ -10,7 +10,10 @@ use crate::error::Result;
 
 /// How many threads a call uses: what the caller asked for, or as many as the machine has where that is 0.
 pub(crate) fn thread_count(asked: usize) -> usize {
-    if asked > 0 { asked } else { thread::available_parallelism().map_or(1, usize::from) }
+    /// More are no faster on any machine, and a process may have only so many.
+    const MAX: usize = 256;
+    let count = if asked > 0 { asked } else { thread::available_parallelism().map_or(1, usize::from) };
+    count.min(MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -39,7 +39,7 @@ pub struct Reader {
 }
 
 /// Bytes that are treated at once when raw data is read or checksummed.
-const PIECE_LEN: usize = 4 * 1024 * 1024;
+const PIECE_LEN: usize = 1024 * 1024;
 
 /// A component of the file that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +97,9 @@ impl<'a> Wanted<'a> {
         else {
             return Ok(());
         };
-        if frame.layout == Layout::Dense {
+        // Without the sizes of all components, none was checked when the file was opened.
+        let is_known = |part: ComponentInfo<'_>| part.dtype().known().is_some() && part.len_bytes().is_some();
+        if frame.layout == Layout::Dense || !self.tensor.components().all(is_known) {
             return Ok(());
         }
         let values = self.tensor.component(0);
@@ -370,8 +372,8 @@ impl Reader {
 
     /// Checks every blob of the file, each once, against its checksum, or where it has none by decoding it.
     ///
-    /// `progress` is called on the calling thread with the bytes done and the bytes to do, last of all with
-    /// two equal numbers; when it answers false, the work stops.
+    /// `progress` is called on the calling thread every megabyte with the bytes done and the bytes to do, and at
+    /// the end of a file that is found good with two equal numbers; when it answers false, the work stops.
     ///
     /// # Errors
     ///
@@ -381,7 +383,7 @@ impl Reader {
             .index
             .iter()
             .flat_map(|tensor| tensor.components().map(move |part| Wanted { tensor, part, start: 0, len: 0 }))
-            .filter(|wanted| wanted.part.stored_len() > 0)
+            .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
             .collect();
         wanted.sort_by_key(|wanted| (wanted.part.offset(), wanted.tensor.number()));
         wanted.dedup_by(|later, first| later.part.is_same_blob(&first.part));
@@ -401,7 +403,7 @@ impl Reader {
         for &wanted in wanted {
             let size = wanted.part.stored_len();
             match wanted.part.encoding() {
-                Encoding::Zstd(zstd) if wanted.part.crc32().is_none() => {
+                Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
                     pieces.extend(codec::chunks(&zstd).map(|chunk| Piece {
                         wanted,
                         at: chunk.at,
@@ -416,7 +418,7 @@ impl Reader {
             }
         }
         let total: u64 = pieces.iter().map(|piece| piece.len as u64).sum();
-        let mut done = 0;
+        let (mut done, mut reported) = (0, 0);
         let mut so_far = Hasher::new();
         parallel::in_order(
             self.threads,
@@ -455,7 +457,10 @@ impl Reader {
                     }
                 }
                 done += piece.len as u64;
-                ensure!(progress(done, total), Cancelled, "the progress callback asked to stop");
+                if done - reported >= PIECE_LEN as u64 || done == total {
+                    reported = done;
+                    ensure!(progress(done, total), Cancelled, "the progress callback asked to stop");
+                }
                 Ok(())
             },
         )?;

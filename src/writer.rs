@@ -38,8 +38,8 @@ pub struct Component<'a> {
     pub dtype: DType,
     /// Its elements, little-endian, in C order.
     pub bytes: &'a [u8],
-    /// Components of one file that carry the same number, other than 0, are the same bytes and are stored
-    /// once. The caller vouches for it.
+    /// Components of one file that carry the same number, other than 0, and the same element type are the same
+    /// bytes and are stored once, at the level of the first. The caller vouches for it.
     pub share: u64,
 }
 
@@ -575,13 +575,16 @@ impl Tensor<'_> {
             shape: self.shape,
             blocksize: self.effective_blocksize(),
         };
-        frame.check_blocksize()?;
+        frame.check_shape()?;
         let parts: Vec<Part> = self
             .components
             .iter()
             .map(|component| Part { dtype: component.dtype, len: component.bytes.len() as u64 })
             .collect();
         frame.check_parts(&parts)?;
+        if self.dtype == DType::Bool {
+            check_bools(self.components[0].bytes)?;
+        }
         if self.layout == Layout::Dense {
             return Ok(());
         }
@@ -606,6 +609,17 @@ impl Tensor<'_> {
         }
         attributes
     }
+}
+
+/// Checks that every byte is 0 or 1.
+fn check_bools(bytes: &[u8]) -> Result<()> {
+    // Block by block, so that the search runs on vectors.
+    let Some(block) = bytes.chunks(4096).position(|block| block.iter().fold(0, |all, byte| all | byte) > 1)
+    else {
+        return Ok(());
+    };
+    let at = bytes[block * 4096..].iter().position(|&byte| byte > 1).map_or(0, |at| block * 4096 + at);
+    fail!(Argument, "byte {at} of the bools is {}; a bool is 0 or 1", bytes[at])
 }
 
 /// Checks that components that are said to be the same bytes have the same length.

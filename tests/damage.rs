@@ -61,6 +61,7 @@ fn specs() -> Vec<Spec> {
         dense("raw", Float32, weights(5), 0),
         dense("weights", Float32, weights(170), 3),
         dense("text", UInt8, text(700), 19),
+        dense("counts", Int32, int32((0..100).map(|at| at * at)), 12),
         dense("constant", Complex64, vec![0; 800], 3),
         ("csr", Float32, vec![20, 50], SparseCsr, None, vec![(Float32, weights(60)), indices(), indptr()], 3),
         (
@@ -221,7 +222,7 @@ fn the_file_holds_every_kind_of_blob() {
             _ => None,
         })
         .collect();
-    assert_eq!(filters.into_iter().collect::<Vec<_>>(), ["delta", "float", "none"]);
+    assert_eq!(filters.into_iter().collect::<Vec<_>>(), ["delta", "float", "none", "shuffle"]);
     assert!(parts.iter().any(|part| part.encoding() == Encoding::Raw));
     // The test takes time in proportion to the square of the file's size.
     assert!(bytes.len() < 6000, "{} bytes", bytes.len());

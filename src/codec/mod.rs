@@ -102,6 +102,12 @@ impl Decoder {
         out: &mut [u8],
     ) -> Result<()> {
         check_header(frame, chunk)?;
+        ensure!(
+            zstd::zstd_safe::find_frame_compressed_size(frame) == Ok(frame.len()),
+            Frame,
+            "chunk {} is not one zstd frame and nothing else",
+            chunk.number
+        );
         let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
         self.filtered.resize(if direct { 0 } else { out.len() }, 0);
         let target = if direct { &mut *out } else { &mut self.filtered[..] };

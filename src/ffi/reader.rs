@@ -6,11 +6,11 @@ use std::sync::OnceLock;
 use super::ZtStatus;
 use super::buffer::{ZtBatch, ZtBuffer};
 use super::guard::{guard, guard_value};
-use super::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole, interned};
+use super::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole};
 use super::pointer::{Out, array, borrow, bytes_mut, c_text, free, handle, into_handle, path};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
-use crate::index::{ComponentInfo, Encoding, Known, TensorInfo};
+use crate::index::{ComponentInfo, Encoding, TensorInfo};
 use crate::metadata::{self, Metadata};
 use crate::plan::Buffer;
 use crate::reader::{ReadOptions, Reader};
@@ -38,7 +38,6 @@ pub const ZT_VERIFY_OFF: i32 = 2;
 /// Threads: any number of threads may use one reader at once, without locks. Freeing it while another thread is
 /// inside a call with it is undefined.
 pub struct ZtReader {
-    tag: u64,
     reader: Reader,
     descriptions: OnceLock<Descriptions>,
 }
@@ -94,6 +93,8 @@ pub struct ZtTensor {
     pub component_count: usize,
     /// Bytes of all components, decoded.
     pub len: u64,
+    /// Rows and columns of a block, of ZT_SPARSE_BSR and ZT_SPARSE_BSC; 0 of other layouts.
+    pub blocksize: [u64; 2],
     /// Name of the element type, NUL-terminated.
     pub dtype_name: *const c_char,
     /// Name of the layout, NUL-terminated.
@@ -138,27 +139,16 @@ unsafe impl Send for Descriptions {}
 // SAFETY: as above.
 unsafe impl Sync for Descriptions {}
 
-fn dtype_of(dtype: Known<'_, DType>) -> (ZtDtype, *const c_char) {
-    match dtype {
-        Known::Known(dtype) => (dtype.code(), dtype.c_name().as_ptr()),
-        Known::Unknown(name) => (0, interned(name).as_ptr()),
-    }
-}
-
 fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
-    let (dtype, dtype_name) = dtype_of(part.dtype());
-    let (encoding, encoding_name, filter, chunk_len) = match part.encoding() {
-        Encoding::Raw => (ZT_RAW, c"raw", 0, 0),
-        Encoding::Zstd(zstd) => (ZT_ZSTD, c"zstd", zstd.filter as ZtFilter, u64::from(zstd.chunk_size)),
-        Encoding::Unknown(name) => (0, interned(name), 0, 0),
+    let (encoding, filter, chunk_len) = match part.encoding() {
+        Encoding::Raw => (ZT_RAW, 0, 0),
+        Encoding::Zstd(zstd) => (ZT_ZSTD, zstd.filter as ZtFilter, u64::from(zstd.chunk_size)),
+        Encoding::Unknown(_) => (0, 0, 0),
     };
     ZtComponent {
-        role_name: match part.role() {
-            Known::Known(role) => role.c_name().as_ptr(),
-            Known::Unknown(name) => interned(name).as_ptr(),
-        },
-        dtype_name,
-        encoding_name: encoding_name.as_ptr(),
+        role_name: part.role_c_name().as_ptr(),
+        dtype_name: part.dtype_c_name().as_ptr(),
+        encoding_name: part.encoding_c_name().as_ptr(),
         offset: part.offset(),
         stored_len: part.stored_len(),
         len: part.len_bytes().unwrap_or(part.stored_len()),
@@ -166,7 +156,7 @@ fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
         crc32: part.crc32().unwrap_or(0),
         has_crc32: part.crc32().is_some().into(),
         role: part.role().known().map_or(0, |role| role as ZtRole),
-        dtype,
+        dtype: part.dtype().known().map_or(0, DType::code),
         encoding,
         filter,
     }
@@ -174,11 +164,6 @@ fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
 
 /// `names` is the index's arena of names, in which each is followed by a NUL.
 fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComponent) -> ZtTensor {
-    let (dtype, dtype_name) = dtype_of(info.dtype());
-    let (layout, layout_name) = match info.layout() {
-        Known::Known(layout) => (layout as ZtLayout, layout.c_name()),
-        Known::Unknown(name) => (0, interned(name)),
-    };
     ZtTensor {
         name: names[info.name_start()..].as_ptr().cast(),
         name_len: info.name().len(),
@@ -187,10 +172,11 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
         components,
         component_count: info.components().len(),
         len: info.len_bytes(),
-        dtype_name,
-        layout_name: layout_name.as_ptr(),
-        dtype,
-        layout,
+        blocksize: info.frame().and_then(|frame| frame.blocksize).unwrap_or_default(),
+        dtype_name: info.dtype_c_name().as_ptr(),
+        layout_name: info.layout_c_name().as_ptr(),
+        dtype: info.dtype().known().map_or(0, DType::code),
+        layout: info.layout().known().map_or(0, |layout| layout as ZtLayout),
         has_attributes: info.attributes().is_some().into(),
         reserved: 0,
     }
@@ -198,7 +184,7 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
 
 impl ZtReader {
     fn handle(reader: Reader) -> *mut Self {
-        into_handle(Self { tag: 0, reader, descriptions: OnceLock::new() })
+        into_handle(Self { reader, descriptions: OnceLock::new() })
     }
 
     fn descriptions(&self) -> &Descriptions {
@@ -272,8 +258,8 @@ unsafe fn give<T>(
 ///
 /// Ownership: the caller frees `*out_reader` with zt_reader_free().
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, and ZT_ERR_SIGNATURE to ZT_ERR_LIMIT for a
-/// file that breaks a rule of the format. On error `*out_reader` is unchanged.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to
+/// ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a rule of the format. On error `*out_reader` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_open(
@@ -661,8 +647,8 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
 
 /// Checks every blob of the file against its checksum, on several threads.
 ///
-/// `progress` may be NULL. It is called on this thread, last of all with two equal numbers, and may stop the work by
-/// answering anything but 0. `user` is passed on to it.
+/// `progress` may be NULL. It is called on this thread every megabyte, and at the end of a file that is found good
+/// with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
 ///
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob;

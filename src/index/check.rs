@@ -67,16 +67,19 @@ impl Index {
             let current = part(at);
             if let Some(before) =
                 previous.filter(|before| before.offset() + before.stored_len() > current.offset())
+                && !before.is_same_blob(&current)
             {
-                ensure!(
-                    before.is_same_blob(&current),
-                    Overlap,
+                let message = format!(
                     "the blob of {} bytes at {} and that of {} bytes at {} overlap without being the same",
                     before.stored_len(),
                     before.offset(),
                     current.stored_len(),
                     current.offset()
                 );
+                let owner = self.tensors.partition_point(|tensor| tensor.components_start <= at) - 1;
+                return Err(Error::new(crate::ErrorKind::Overlap, message)
+                    .in_component(current.role_name())
+                    .in_tensor(self.name_of(owner as u32)));
             }
             previous = Some(current);
         }
@@ -106,7 +109,7 @@ impl TensorInfo<'_> {
             roles.iter().map(|role| role.name()).collect::<Vec<_>>()
         );
         let Some(frame) = self.frame() else { return Ok(()) };
-        frame.check_blocksize()?;
+        frame.check_shape()?;
         let parts: Option<Vec<Part>> = self
             .components()
             .map(|part| Some(Part { dtype: part.dtype().known()?, len: part.len_bytes()? }))

@@ -8,13 +8,14 @@ mod parse;
 mod serialize;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
 use crate::codec::Filter;
 use crate::dtype::DType;
-use crate::error::{Result, ensure};
+use crate::error::{Result, ensure, fail};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
 
@@ -70,7 +71,7 @@ pub(crate) type Symbol = u16;
 /// The names that this library does not know, each kept once.
 #[derive(Debug, Default)]
 struct Symbols {
-    texts: Vec<Box<str>>,
+    texts: Vec<CString>,
     by_text: HashMap<Box<str>, Symbol>,
 }
 
@@ -88,13 +89,18 @@ impl Symbols {
             "the index holds too many or too long names of unknown types, layouts or encodings"
         );
         let symbol = symbol.unwrap_or_default();
-        self.texts.push(text.into());
+        let Ok(c_text) = CString::new(text) else { fail!(Index, "the name {text:?} holds a NUL") };
+        self.texts.push(c_text);
         self.by_text.insert(text.into(), symbol);
         Ok(symbol)
     }
 
+    fn c_text(&self, symbol: Symbol) -> &CStr {
+        symbol.checked_sub(Self::BASE).and_then(|at| self.texts.get(usize::from(at))).map_or(c"", |text| text)
+    }
+
     fn text(&self, symbol: Symbol) -> &str {
-        symbol.checked_sub(Self::BASE).and_then(|at| self.texts.get(usize::from(at))).map_or("", |text| text)
+        self.c_text(symbol).to_str().unwrap_or_default()
     }
 
     fn resolve<T>(&self, symbol: Symbol, from_code: impl Fn(i32) -> Option<T>) -> Known<'_, T> {
@@ -356,6 +362,18 @@ impl<'a> TensorInfo<'a> {
         self.index.symbols.resolve(self.record.layout, Layout::from_code)
     }
 
+    /// The name of its element type, for C.
+    pub(crate) fn dtype_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.dtype);
+        self.dtype().known().map_or(unknown, |dtype| dtype.c_name())
+    }
+
+    /// The name of its layout, for C.
+    pub(crate) fn layout_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.layout);
+        self.layout().known().map_or(unknown, |layout| layout.c_name())
+    }
+
     /// Its dimensions; none for a scalar.
     pub fn shape(&self) -> &'a [u64] {
         &self.index.dims[self.record.dims_start as usize..][..usize::from(self.record.ndim)]
@@ -389,8 +407,8 @@ impl<'a> TensorInfo<'a> {
         self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len())).sum()
     }
 
-    /// The attribute `blocksize`, where it is two integers.
-    fn blocksize(&self) -> Option<[u64; 2]> {
+    /// Rows and columns of a block: the attribute `blocksize`, where it is two integers.
+    pub fn blocksize(&self) -> Option<[u64; 2]> {
         match self.attributes()?.get("blocksize")? {
             crate::metadata::Value::Array(items) => match items.as_slice() {
                 [rows, columns] => Some([rows.as_u64()?, columns.as_u64()?]),
@@ -432,6 +450,27 @@ impl<'a> ComponentInfo<'a> {
     /// Its element type.
     pub fn dtype(&self) -> Known<'a, DType> {
         self.index.symbols.resolve(self.record.dtype, DType::from_code)
+    }
+
+    /// The name of its role, for C.
+    pub(crate) fn role_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.role);
+        self.role().known().map_or(unknown, |role| role.c_name())
+    }
+
+    /// The name of its element type, for C.
+    pub(crate) fn dtype_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.dtype);
+        self.dtype().known().map_or(unknown, |dtype| dtype.c_name())
+    }
+
+    /// The name of its encoding, for C.
+    pub(crate) fn encoding_c_name(&self) -> &'a CStr {
+        match self.index.encodings.get(self.record.encoding as usize) {
+            None => c"raw",
+            Some(EncodingRecord::Zstd { .. }) => c"zstd",
+            Some(EncodingRecord::Unknown(symbol)) => self.index.symbols.c_text(*symbol),
+        }
     }
 
     /// Where its blob begins in the file.

@@ -379,6 +379,11 @@ static void test_descriptions(void) {
         names += strlen(names) + 1;
     }
     CHECK(names_len == 0);
+    /* Shapes stand behind each other, and so do components. */
+    for (i = 1; i < count; i++) {
+        CHECK(tensors[i].shape == tensors[i - 1].shape + tensors[i - 1].ndim);
+        CHECK(tensors[i].components == tensors[i - 1].components + tensors[i - 1].component_count);
+    }
     /* Tied tensors are one blob. */
     CHECK(tensors[TIED].components[0].offset == tensors[LARGE].components[0].offset);
     CHECK(tensors[TIED].components[0].crc32 == tensors[LARGE].components[0].crc32);

@@ -43,7 +43,7 @@ static void test_structs(void) {
     CHECK_FIELD(ZtComponent, encoding, 72, 4);
     CHECK_FIELD(ZtComponent, filter, 76, 4);
 
-    CHECK(sizeof(ZtTensor) == 88);
+    CHECK(sizeof(ZtTensor) == 104);
     CHECK_FIELD(ZtTensor, name, 0, 8);
     CHECK_FIELD(ZtTensor, name_len, 8, 8);
     CHECK_FIELD(ZtTensor, shape, 16, 8);
@@ -51,12 +51,13 @@ static void test_structs(void) {
     CHECK_FIELD(ZtTensor, components, 32, 8);
     CHECK_FIELD(ZtTensor, component_count, 40, 8);
     CHECK_FIELD(ZtTensor, len, 48, 8);
-    CHECK_FIELD(ZtTensor, dtype_name, 56, 8);
-    CHECK_FIELD(ZtTensor, layout_name, 64, 8);
-    CHECK_FIELD(ZtTensor, dtype, 72, 4);
-    CHECK_FIELD(ZtTensor, layout, 76, 4);
-    CHECK_FIELD(ZtTensor, has_attributes, 80, 4);
-    CHECK_FIELD(ZtTensor, reserved, 84, 4);
+    CHECK_FIELD(ZtTensor, blocksize, 56, 16);
+    CHECK_FIELD(ZtTensor, dtype_name, 72, 8);
+    CHECK_FIELD(ZtTensor, layout_name, 80, 8);
+    CHECK_FIELD(ZtTensor, dtype, 88, 4);
+    CHECK_FIELD(ZtTensor, layout, 92, 4);
+    CHECK_FIELD(ZtTensor, has_attributes, 96, 4);
+    CHECK_FIELD(ZtTensor, reserved, 100, 4);
 
     CHECK(sizeof(ZtTarget) == 32);
     CHECK_FIELD(ZtTarget, tensor, 0, 8);

@@ -87,6 +87,7 @@ static void test_names(void) {
         CHECK(zt_dtype_size(code) == 0);
         CHECK(zt_layout_name(code) == NULL);
         CHECK(zt_role_name(code) == NULL);
+        CHECK(zt_encoding_name(code) == NULL);
         CHECK(zt_filter_name(code) == NULL);
     }
     REFUSED(zt_dtype_from_name(NULL, &out_dtype), ZT_ERR_NULL);
