@@ -27,11 +27,9 @@ def as_array(value: Any, what: str) -> npt.NDArray[Any]:
         raise UnsupportedTensorError(f"{what} is a masked array, whose mask would be lost; fill it first: x.filled(...)")
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "__array__"):
-        return np.asarray(value)
-    if hasattr(value, "__dlpack__"):
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         try:
-            found: npt.NDArray[Any] = np.from_dlpack(value)
+            found: npt.NDArray[Any] = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
         except Exception as err:
             raise UnsupportedTensorError(f"{what} is a {type(value).__name__} that NumPy cannot take: {err}") from err
         return found
@@ -41,10 +39,11 @@ def as_array(value: Any, what: str) -> npt.NDArray[Any]:
     )
 
 
-def add_component(specs: Specs, array: npt.NDArray[Any], what: str) -> int:
+def add_component(specs: Specs, array: npt.NDArray[Any], what: str, *, lasts: bool = True) -> int:
     """Add the memory of an array, and give the code of its element type.
 
-    An array that is contiguous, in C order and little-endian is not copied.
+    An array that is contiguous, in C order and little-endian is not copied. `lasts` says whether it is the caller's: what
+    was made for this call is not known again by its address, which will be somebody else's.
     """
     code = _dtypes.code_of_numpy(array.dtype)
     if code is None:
@@ -52,13 +51,13 @@ def add_component(specs: Specs, array: npt.NDArray[Any], what: str) -> int:
     address: int = array.__array_interface__["data"][0]
     nbytes: int = array.nbytes
     if array.flags.c_contiguous and array.dtype.byteorder != ">":
-        specs.add_component(address, nbytes, code, (address, nbytes))
+        specs.add_component(address, nbytes, code, (address, nbytes) if lasts else None)
         return code
     packed = array.astype(array.dtype.newbyteorder("<"), order="C")
     specs.keep(packed, nbytes)
     # The same view of the same memory packs to the same bytes.
     key = (address, array.shape, array.strides, array.dtype.str)
-    specs.add_component(packed.__array_interface__["data"][0], nbytes, code, key)
+    specs.add_component(packed.__array_interface__["data"][0], nbytes, code, key if lasts else None)
     return code
 
 
@@ -67,7 +66,7 @@ def add_dense(specs: Specs, value: Any, what: str) -> None:
     array = as_array(value, what)
     if array is not value:
         specs.keep(array, 0)
-    specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, what), array.shape)
+    specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, what, lasts=array is value), array.shape)
 
 
 def to_numpy(raw: Raw, shape: Sequence[int]) -> npt.NDArray[Any]:

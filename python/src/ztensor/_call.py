@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ztensor._ffi import ffi, lib
-from ztensor.errors import BY_STATUS, ArgumentError, DefectError, ZTensorError
+from ztensor.errors import BY_STATUS, ArgumentError, DefectError, FormatError, ZTensorError
 
 
 def check(status: int) -> None:
@@ -24,6 +24,16 @@ def error(status: int) -> ZTensorError:
     found = kind(message)
     found.status = status
     return found
+
+
+def refusal(status: int) -> ZTensorError:
+    """The exception for a tensor that was not added: what breaks a rule of the format is a wrong argument here."""
+    found = error(status)
+    if not isinstance(found, FormatError):
+        return found
+    wrong = ArgumentError(str(found))
+    wrong.status = status
+    return wrong
 
 
 def text(pointer: Any) -> str:
@@ -54,10 +64,9 @@ def take_json(pointer: Any) -> dict[str, Any]:
     """The key-values in a ``ZtBuffer *`` of JSON, which is freed."""
     try:
         found: dict[str, Any] = json.loads(
-            ffi.unpack(ffi.cast("char *", lib.zt_buffer_data(pointer)), lib.zt_buffer_len(pointer)),
-            object_hook=_from_tagged,
+            ffi.unpack(ffi.cast("char *", lib.zt_buffer_data(pointer)), lib.zt_buffer_len(pointer))
         )
-        return found
+        return {key: _untagged(value) for key, value in found.items()}
     finally:
         lib.zt_buffer_free(pointer)
 
@@ -71,7 +80,20 @@ def to_json(metadata: Mapping[str, Any] | None, what: str) -> bytes:
         return b""
     if not isinstance(metadata, Mapping):
         raise ArgumentError(f"{what} is a mapping from str to values, not {type(metadata).__name__}")
-    return json.dumps(_tagged(metadata, what), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    try:
+        tagged = {key: _tagged(value, f"{what}[{key!r}]") for key, value in _with_str_keys(metadata, what).items()}
+        return json.dumps(tagged, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except RecursionError:
+        raise ArgumentError(f"{what}: values stand too deep in each other") from None
+    except UnicodeEncodeError as err:
+        raise ArgumentError(f"{what}: text that cannot be written as UTF-8: {err}") from None
+
+
+def _with_str_keys(mapping: Mapping[Any, Any], what: str) -> Mapping[str, Any]:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise ArgumentError(f"{what}: the key {key!r} is not a str")
+    return mapping
 
 
 def _tagged(value: Any, what: str) -> Any:
@@ -93,20 +115,28 @@ def _tagged(value: Any, what: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_tagged(item, what) for item in value]
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ArgumentError(f"{what}: the key {key!r} is not a str")
-        return {key: _tagged(item, f"{what}[{key!r}]") for key, item in value.items()}
+        entries = _with_str_keys(value, what)
+        if len(entries) == 1 and next(iter(entries)).startswith("$"):
+            raise ArgumentError(f"{what}: a mapping of the one key {next(iter(entries))!r} is reserved, for its $")
+        return {key: _tagged(item, f"{what}[{key!r}]") for key, item in entries.items()}
     raise ArgumentError(
         f"{what}: a {type(value).__name__} cannot be stored; values are None, bool, int, float, str, bytes, and lists "
         "and mappings of these"
     )
 
 
-def _from_tagged(found: dict[str, Any]) -> Any:
-    if len(found) == 1:
-        if "$bytes" in found:
-            return bytes.fromhex(found["$bytes"])
-        if "$float" in found:
-            return float(found["$float"])
-    return found
+def _untagged(value: Any) -> Any:
+    """Undo `_tagged`."""
+    if isinstance(value, list):
+        return [_untagged(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    try:
+        if len(value) == 1 and "$bytes" in value:
+            return bytes.fromhex(value["$bytes"])
+        if len(value) == 1 and "$float" in value:
+            return float(value["$float"])
+    except (TypeError, ValueError):
+        # Another program stored a map of this key, with something else in it.
+        pass
+    return {key: _untagged(item) for key, item in value.items()}

@@ -93,7 +93,8 @@ def _find_numpy_dtype(row: Row) -> np.dtype[Any]:
         raise MissingDependencyError(
             f"{row.name} as a NumPy array needs ml_dtypes: pip install 'ztensor[ml_dtypes]' (or read it with to='torch')"
         ) from None
-    return np.dtype(getattr(ml_dtypes, row.numpy))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, row.numpy))
+    return found
 
 
 def code_of_numpy(dtype: np.dtype[Any]) -> int | None:

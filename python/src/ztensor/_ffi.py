@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ztensor import _native
+from ztensor import _native  # type: ignore[attr-defined, unused-ignore]  # made by the build
 
 ffi: Any = _native.ffi
 lib: Any = _native.lib

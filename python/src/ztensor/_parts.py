@@ -29,9 +29,11 @@ class Specs:
         Bytes that `owners` take.
     """
 
-    def __init__(self, numbers: dict[Any, int] | None = None) -> None:
+    def __init__(self, numbers: dict[Any, int] | None = None, taken: int = 0) -> None:
         #: Numbers of memory that is stored once, by its key; None where nothing is shared.
         self.numbers = numbers
+        #: Numbers that stand for other memory already.
+        self.taken = taken
         self.names: list[bytes] = []
         self.dtypes: list[int] = []
         self.layouts: list[int] = []
@@ -56,7 +58,7 @@ class Specs:
             self.shares.append(0)
         else:
             # Numbered in the order in which they come up, so that the same calls write the same bytes.
-            self.shares.append(numbers.setdefault((key, dtype), len(numbers) + 1))
+            self.shares.append(numbers.setdefault((key, dtype), self.taken + len(numbers) + 1))
 
     def keep(self, owner: Any, nbytes: int) -> None:
         """Keep a packed copy until it is written."""

@@ -6,15 +6,15 @@ import itertools
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Union, overload
+from typing import Any, Callable, SupportsIndex, Union, overload
 
 
 from ztensor import _arrays, _structs
-from ztensor._call import buffer_view, check, encode_name, take_json
+from ztensor._call import buffer_view, check, take_json
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
-from ztensor.errors import ArgumentError, StateError, TensorIndexError
+from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError
 
 __all__ = ["Reader"]
 
@@ -96,7 +96,7 @@ class Reader:
         else:
             try:
                 data = ffi.from_buffer(file)
-            except (TypeError, BufferError) as err:
+            except (TypeError, ValueError, BufferError) as err:
                 raise ArgumentError(f"a file is a path or bytes, not {type(file).__name__}: {err}") from None
             check(lib.zt_reader_open_memory(data, len(data), flags, thread_count(threads), out))
             # The bytes live as long as whatever holds the handle.
@@ -167,21 +167,21 @@ class Reader:
 
     def _find(self, name: str) -> int | None:
         """The number of a tensor, or None if there is none of this name."""
-        encoded = encode_name(name)
-        out = ffi.new("size_t *")
-        if b"\0" in encoded:
+        try:
+            return self._number(name)
+        except TensorNotFoundError:
             return None
-        status = lib.zt_reader_find(self._handle(), encoded, out)
-        if status == lib.ZT_ERR_NOT_FOUND:
-            return None
-        check(status)
-        number: int = out[0]
-        return number
 
     def _number(self, name: str) -> int:
-        encoded = encode_name(name)
+        handle = self._handle()
+        if not isinstance(name, str):
+            raise ArgumentError(f"a tensor's name is a str, not {type(name).__name__}: {name!r}")
+        # Of a name with a NUL C would see the beginning alone, and what is no UTF-8 is no name.
+        encoded = name.encode("utf-8", "replace")
+        if "\0" in name or encoded.decode() != name:
+            raise TensorNotFoundError(f"no tensor named {name!r}")
         out = ffi.new("size_t *")
-        check(lib.zt_reader_find(self._handle(), encoded, out))
+        check(lib.zt_reader_find(handle, encoded, out))
         number: int = out[0]
         return number
 
@@ -216,12 +216,12 @@ class Reader:
     def __getitem__(self, key: str) -> Any: ...
 
     @overload
-    def __getitem__(self, key: int) -> TensorMetadata: ...
+    def __getitem__(self, key: SupportsIndex) -> TensorMetadata: ...
 
     @overload
     def __getitem__(self, key: slice) -> list[TensorMetadata]: ...
 
-    def __getitem__(self, key: str | int | slice) -> Any:
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:
         """A tensor by its name, or what the file says of a tensor by its number; -1 is the last."""
         if isinstance(key, str):
             return self.read_tensor(key)

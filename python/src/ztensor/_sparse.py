@@ -26,10 +26,12 @@ def is_scipy_sparse(value: Any) -> bool:
     return module is not None and bool(module.issparse(value))
 
 
-def add_sparse(specs: Specs, layout: int, components: tuple[Any, ...], shape: Any, what: str) -> None:
+def add_sparse(
+    specs: Specs, layout: int, components: tuple[Any, ...], shape: Any, what: str, *, lasting: tuple[Any, ...] = ()
+) -> None:
     """Add a sparse tensor from arrays: values, indices and, but for COO, indptr.
 
-    Indices keep their integer type.
+    Indices keep their integer type. Components that are among `lasting` are the caller's own.
     """
     arrays = [as_array(component, f"{what}, component {at}") for at, component in enumerate(components)]
     try:
@@ -54,7 +56,7 @@ def add_sparse(specs: Specs, layout: int, components: tuple[Any, ...], shape: An
     specs.keep(arrays, 0)
     if blocksize != (0, 0):
         specs.blocksizes[len(specs.layouts)] = blocksize
-    codes = [add_component(specs, array, what) for array in arrays]
+    codes = [add_component(specs, array, what, lasts=any(array is own for own in lasting)) for array in arrays]
     specs.end_tensor(layout, codes[0], dims, len(codes))
 
 
@@ -64,6 +66,8 @@ def add_scipy(specs: Specs, matrix: Any, what: str) -> None:
     CSR, CSC, COO and BSR are stored as they are; formats for building (DIA, DOK, LIL) as CSR. The order of entries,
     duplicates and explicit zeros stay.
     """
+    given = matrix
+    own: tuple[Any, ...] = ()
     if matrix.format not in ("coo", *_BY_FORMAT):
         matrix = matrix.tocsr()
     if len(matrix.shape) != 2 and matrix.format != "coo":
@@ -71,9 +75,13 @@ def add_scipy(specs: Specs, matrix: Any, what: str) -> None:
         matrix = matrix.tocoo()
     if matrix.format == "coo":
         coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
-        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, what)
+        if matrix is given:
+            own = (matrix.data,)
+        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, what, lasting=own)
     parts = (matrix.data, matrix.indices, matrix.indptr)
-    return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, what)
+    if matrix is given:
+        own = parts
+    return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, what, lasting=own)
 
 
 def to_scipy(loaded: Loaded) -> Any:
@@ -89,7 +97,7 @@ def to_scipy(loaded: Loaded) -> Any:
         If SciPy has no matrices of this element type or shape.
     """
     try:
-        from scipy import sparse
+        from scipy import sparse  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         raise MissingDependencyError(
             f"tensor {loaded.name!r} is sparse, which needs SciPy: pip install 'ztensor[scipy]' (or read it with "

@@ -10,7 +10,8 @@ from ztensor._parts import Batch, Loaded, Specs
 from ztensor.errors import MissingDependencyError, UnsupportedTensorError
 
 try:
-    import torch
+    # Spelled twice, it is there for others to import with this module's message.
+    import torch as torch
 except ImportError:
     raise MissingDependencyError("this needs PyTorch: pip install 'ztensor[torch]'") from None
 
@@ -36,6 +37,8 @@ def add_torch(specs: Specs, tensor: torch.Tensor, what: str) -> None:
     A dense one that is contiguous and on the CPU is not copied. Others are packed; what is on another device comes to
     the CPU, a conjugate or negative bit is resolved.
     """
+    if tensor.is_nested:
+        raise UnsupportedTensorError(f"{what} is a nested tensor; store its parts, or to_padded_tensor(...) of it")
     if tensor.layout is torch.strided:
         return specs.end_tensor(lib.ZT_DENSE, _add_component(specs, tensor, what), tensor.shape)
     if tensor.layout is torch.sparse_coo:
@@ -79,7 +82,11 @@ def _add_component(specs: Specs, tensor: torch.Tensor, what: str) -> int:
         return code
     if tensor.device.type == "meta":
         raise UnsupportedTensorError(f"{what} is on the meta device: it has a shape but no data to store")
-    packed = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
+    source = tensor.detach()
+    if source.element_size() == 1:
+        # torch cannot copy every type of a byte, but bytes it can.
+        source = source.view(torch.uint8)
+    packed = source.to("cpu").resolve_conj().resolve_neg().contiguous()
     specs.keep(packed, nbytes)
     # The same view of the same memory packs to the same bytes.
     view = (tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())

@@ -11,7 +11,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from ztensor import _arrays, _structs
-from ztensor._call import check, encode_name, error, to_json
+from ztensor._call import check, encode_name, error, refusal, to_json
 from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
 from ztensor._reader import thread_count
@@ -29,10 +29,10 @@ _MAX_CALL = 65536
 
 def compression_level(compress: Any) -> int:
     """The level that `compress` stands for: False or 0 for none, True for 3, or 1 to 22."""
-    if compress is True:
-        return _DEFAULT_LEVEL
+    if isinstance(compress, (bool, np.bool_)):
+        return _DEFAULT_LEVEL if compress else 0
     try:
-        level = _DEFAULT_LEVEL if isinstance(compress, np.bool_) and compress else operator.index(compress)
+        level = operator.index(compress)
     except TypeError:
         raise ArgumentError(f"compress is {compress!r}; it is a bool or a level from 1 to {_MAX_LEVEL}") from None
     if not 0 <= level <= _MAX_LEVEL:
@@ -112,6 +112,8 @@ class Writer:
     def _open(self, writer: Any) -> None:
         self._writer = ffi.gc(writer, lib.zt_writer_free)
         self._end = "open"
+        #: How many numbers stand for memory that is stored once.
+        self._numbers = 0
 
     def _handle(self) -> Any:
         if self._writer is None:
@@ -178,15 +180,23 @@ class Writer:
         level = compression_level(compress)
         self._handle()
         add = adder()
-        # The caller's mapping keeps all memory alive until the end, so an address stands for the same bytes throughout.
-        specs = Specs({})
-        for name, tensor in tensors.items():
-            specs.names.append(encode_name(name))
-            add(specs, tensor, f"tensor {name!r}")
-            if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
-                self._add(specs, level)
-                specs = Specs(specs.numbers)
-        self._add(specs, level)
+        # An address stands for the same bytes for as long as the object lives, and a mapping may make its values when they
+        # are asked for: all of them are held until the end.
+        alive = []
+        numbers: dict[Any, int] = {}
+        taken = self._numbers
+        specs = Specs(numbers, taken)
+        try:
+            for name, tensor in tensors.items():
+                alive.append(tensor)
+                specs.names.append(encode_name(name))
+                add(specs, tensor, f"tensor {name!r}")
+                if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
+                    self._add(specs, level)
+                    specs = Specs(numbers, taken)
+            self._add(specs, level)
+        finally:
+            self._numbers += len(numbers)
 
     def add_sparse_csr(
         self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
@@ -258,12 +268,14 @@ class Writer:
         tensors["level"] = level
         for at, blocksize in specs.blocksizes.items():
             tensors["blocksize"][at] = blocksize
-        text = ffi.from_buffer(to_json(attributes, "attributes"))
+        text = ffi.from_buffer(to_json(attributes, f"attributes of tensor {specs.names[0].decode()!r}"))
         if attributes:
             tensors["attributes"] = int(ffi.cast("uintptr_t", text))
             tensors["attributes_len"] = len(text)
-        check(lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), count))
+        status = lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), count)
         del names, text, dims, components
+        if status:
+            raise refusal(status)
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.
