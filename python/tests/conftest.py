@@ -9,22 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import ztensor
 
-# Settings of Hypothesis: examples of each property, and no limit of time, since machines differ.
-try:
-    from hypothesis import HealthCheck, settings
-except ImportError:
-    pass
-else:
-    settings.register_profile(
-        "ztensor",
-        max_examples=int(os.environ.get("ZTENSOR_EXAMPLES", "200")),
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    settings.load_profile("ztensor")
+# Examples of each property, and no limit of time, since machines differ.
+settings.register_profile(
+    "ztensor",
+    max_examples=int(os.environ.get("ZTENSOR_EXAMPLES", "200")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ztensor")
 
 
 def pytest_configure(config: pytest.Config) -> None:

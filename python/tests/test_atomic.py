@@ -6,6 +6,7 @@ import gc
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,6 @@ sys.stdin.read()
 
 
 def test_a_writer_that_is_killed_leaves_the_old_file_and_its_wreck_is_cleaned_up(path: Path) -> None:
-    import sys
-
     ztn.save_file({"old": OLD}, path)
     source = str(Path(ztensor.__file__).parents[1])
     process = subprocess.Popen(
@@ -181,8 +180,9 @@ import resource, signal, sys
 import numpy as np, ztensor, ztensor.numpy
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+fsync = {"auto": "auto", "True": True, "False": False}[sys.argv[2]]
 try:
-    ztensor.numpy.save_file({"x": np.arange(300_000)}, sys.argv[1], fsync={"auto": "auto", "True": True, "False": False}[sys.argv[2]])
+    ztensor.numpy.save_file({"x": np.arange(300_000)}, sys.argv[1], fsync=fsync)
 except OSError as err:
     print(type(err).__name__, str(err).startswith(sys.argv[1]), "File too large" in str(err))
 """,

@@ -86,7 +86,11 @@ def test_torch_round_trip(name: str, compress: bool, path: Path, opened: Open, r
     torch = pytest.importorskip("torch")
     if not hasattr(torch, name):
         pytest.skip(f"this torch has no {name}")
-    tensor = random_tensor(name, (300,), rng).repeat(5, 1) if name != "float4_e2m1fn_x2" else random_tensor(name, (300,), rng)
+    tensor = (
+        random_tensor(name, (300,), rng).repeat(5, 1)
+        if name != "float4_e2m1fn_x2"
+        else random_tensor(name, (300,), rng)
+    )
     with ztensor.Writer(path) as writer:
         writer.add_tensor("x", tensor, compress)
     with opened(path) as reader:

@@ -77,7 +77,7 @@ def test_every_class_is_the_builtin_that_users_expect(found: type[Exception], bu
 @pytest.mark.parametrize("found", CLASSES)
 def test_messages_read_as_sentences(found: type[Exception]) -> None:
     # KeyError alone would show the quotes of a repr.
-    assert str(found("model.zt: no tensor named \"w\"")) == 'model.zt: no tensor named "w"'
+    assert str(found('model.zt: no tensor named "w"')) == 'model.zt: no tensor named "w"'
     assert str(found()) == ""
 
 
@@ -121,7 +121,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "text": (lambda path: path.write_text("hello"), ztensor.FormatError, "SIGNATURE|TRUNCATED"),
     "signature": (lambda path: flip(path, 0), ztensor.FormatError, "SIGNATURE"),
     "cut by a byte": (lambda path: path.write_bytes(path.read_bytes()[:-1]), ztensor.FormatError, "TRUNCATED"),
-    "cut by half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), ztensor.FormatError, "TRUNCATED"),
+    "cut by half": (
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        ztensor.FormatError,
+        "TRUNCATED",
+    ),
     "longer by a byte": (lambda path: path.write_bytes(path.read_bytes() + b"\0"), ztensor.FormatError, "TRUNCATED"),
     "footer": (lambda path: flip(path, path.stat().st_size - 60), ztensor.FormatError, "FOOTER"),
     "version": (lambda path: rewrite_footer(path, 28, "<I", 2), ztensor.FormatError, "VERSION"),

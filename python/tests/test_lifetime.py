@@ -176,7 +176,9 @@ def replace(file: Path) -> None:
             writer.add_tensor(name, np.zeros_like(array))
 
 
-@pytest.mark.parametrize("change", [replace, os.remove, lambda file: os.rename(file, f"{file}.old")], ids=["replaced", "removed", "renamed"])
+@pytest.mark.parametrize(
+    "change", [replace, os.remove, lambda file: os.rename(file, f"{file}.old")], ids=["replaced", "removed", "renamed"]
+)
 def test_what_was_loaded_stays_whatever_happens_to_the_name(change: Any, file: Path, mode: str) -> None:
     reader = Reader(file, mode=mode)
     early = reader.read_tensors(list(ARRAYS))

@@ -60,7 +60,14 @@ def test_a_compressed_tensor_is_described(path: Path, opened: Open) -> None:
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("float64", "float"), ("float32", "float"), ("float16", "float"), ("int32", "shuffle"), ("uint8", "none"), ("bool", "none")],
+    [
+        ("float64", "float"),
+        ("float32", "float"),
+        ("float16", "float"),
+        ("int32", "shuffle"),
+        ("uint8", "none"),
+        ("bool", "none"),
+    ],
 )
 def test_the_filter_is_named(name: str, expected: str, path: Path) -> None:
     with Writer(path) as writer:
@@ -195,12 +202,21 @@ def test_not_a_number_survives() -> None:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | TEXT | st.binary(max_size=8)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | TEXT
+    | st.binary(max_size=8)
 )
 TREES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(TEXT, inner, max_size=4).filter(lambda found: len(found) != 1 or not next(iter(found)).startswith("$")),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(TEXT, inner, max_size=4).filter(
+            lambda found: len(found) != 1 or not next(iter(found)).startswith("$")
+        )
+    ),
     max_leaves=12,
 )
 
@@ -272,7 +288,9 @@ def test_what_cannot_be_stored_is_refused(case: str, path: Path) -> None:
         ztensor.numpy.save({}, value)
     assert not list(path.parent.iterdir())
     with Writer(path) as writer:
-        with pytest.raises(ztensor.ArgumentError, match=says.replace("metadata is", "attributes of tensor 'odd one' is")) as caught:
+        with pytest.raises(
+            ztensor.ArgumentError, match=says.replace("metadata is", "attributes of tensor 'odd one' is")
+        ) as caught:
             writer.add_tensor("odd one", np.zeros(3), attributes=value)
         assert "odd one" in str(caught.value)
 

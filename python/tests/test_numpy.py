@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import LARGE, assert_same, entries
+from support import LARGE, assert_same, entries, run_python
 
 import ztensor
 import ztensor.numpy as ztn
@@ -137,6 +137,25 @@ def test_sparse_matrices_in_the_dictionary_go_through(path: Path, mode: str) -> 
         assert (found["csr"] != matrix).nnz == 0
         assert (found["coo"] != matrix).nnz == 0
         assert_same(found["after"], np.ones(2))
+
+
+@pytest.mark.parametrize("compress", [0, 1], ids=["raw", "zstd"])
+def test_saving_takes_memory_for_a_few_chunks_however_large_the_array(compress: int, path: Path) -> None:
+    out = run_python(
+        """
+import resource, sys
+import numpy as np, ztensor.numpy
+array = np.random.default_rng(0).integers(0, 99, 24 * 2**20)
+ztensor.numpy.save_file({"warm": array[:2**20]}, sys.argv[1], compress=int(sys.argv[2]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ztensor.numpy.save_file({"x": array, "y": array.reshape(2, -1)}, sys.argv[1], compress=int(sys.argv[2]), threads=2)
+print(array.nbytes // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+""",
+        path,
+        compress,
+    )
+    size, grown = map(int, out.split())
+    assert grown < size / 4
 
 
 def test_a_missing_file_is_a_file_not_found_error(path: Path, mode: str) -> None:

@@ -251,7 +251,9 @@ def test_what_cannot_be_stored_is_refused_by_name(case: str, save: Save, path: P
     assert entries(path.parent) == []
 
 
-@pytest.mark.parametrize("dtype", ["int4", "uint4", "float8_e3m4", "float8_e4m3b11fnuz", "float4_e2m1fn", "float6_e2m3fn"])
+@pytest.mark.parametrize(
+    "dtype", ["int4", "uint4", "float8_e3m4", "float8_e4m3b11fnuz", "float4_e2m1fn", "float6_e2m3fn"]
+)
 def test_other_types_of_ml_dtypes_are_refused_by_name(dtype: str, save: Save, path: Path) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     if not hasattr(ml_dtypes, dtype):
@@ -330,7 +332,13 @@ def test_odd_tensors_are_stored_right(case: str, save: Save, path: Path) -> None
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     value = torch_stored()[case](torch)
-    kept = value.requires_grad, value.stride(), value.is_conj(), value.is_neg(), value._version if case != "inference" else 0
+    kept = (
+        value.requires_grad,
+        value.stride(),
+        value.is_conj(),
+        value.is_neg(),
+        value._version if case != "inference" else 0,
+    )
     expected = value.detach().clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
     save("odd one", value, path)
     with Reader(path, verify=True) as reader:
@@ -339,7 +347,11 @@ def test_odd_tensors_are_stored_right(case: str, save: Save, path: Path) -> None
     assert_same_tensor(found, expected.as_subclass(torch.Tensor))
     # And nothing happened to it.
     assert kept == (
-        value.requires_grad, value.stride(), value.is_conj(), value.is_neg(), value._version if case != "inference" else 0
+        value.requires_grad,
+        value.stride(),
+        value.is_conj(),
+        value.is_neg(),
+        value._version if case != "inference" else 0,
     )
 
 
@@ -443,7 +455,9 @@ def test_odd_sparse_tensors_are_stored_entry_for_entry(case: str, save: Save, pa
 def test_scipy_matrices_of_any_index_type_are_stored(save: Save, path: Path) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     for index in (np.int32, np.int64):
-        value = sparse.csr_matrix(([1.0, 2.0, 3.0], np.array([3, 0, 0], index), np.array([0, 1, 3], index)), shape=(2, 4))
+        value = sparse.csr_matrix(
+            ([1.0, 2.0, 3.0], np.array([3, 0, 0], index), np.array([0, 1, 3], index)), shape=(2, 4)
+        )
         for form in ("csr", "csc", "coo", "bsr", "lil", "dok", "dia"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", sparse.SparseEfficiencyWarning)

@@ -54,7 +54,9 @@ def test_metadata_is_kept(path: Path) -> None:
 
     ztensor.torch.save_file({"x": torch.zeros(3)}, path, metadata={"format": "pt"})
     assert Reader(path).file_metadata == {"format": "pt"}
-    assert Reader(ztensor.torch.save({"x": torch.zeros(3)}, metadata={"format": "pt"})).file_metadata == {"format": "pt"}
+    assert Reader(ztensor.torch.save({"x": torch.zeros(3)}, metadata={"format": "pt"})).file_metadata == {
+        "format": "pt"
+    }
 
 
 def test_a_name_is_not_cut_at_a_nul(path: Path) -> None:

@@ -133,7 +133,10 @@ def test_slices_are_those_of_a_list(file: Path) -> None:
 
 @pytest.mark.parametrize("number", [5, -6, 2**70, -(2**70)])
 def test_a_number_out_of_range_is_an_index_error(number: int, file: Path) -> None:
-    with Reader(file) as reader, pytest.raises(IndexError, match=f"no tensor number {number}: the file has 5") as caught:
+    with (
+        Reader(file) as reader,
+        pytest.raises(IndexError, match=f"no tensor number {number}: the file has 5") as caught,
+    ):
         reader[number]
     assert isinstance(caught.value, ztensor.ZTensorError)
 
@@ -251,7 +254,7 @@ def test_a_file_without_tensors_is_empty(path: Path, opened: Open) -> None:
     with opened(path) as reader:
         assert len(reader) == 0
         assert dict(reader) == {}
-        assert reader.tensors == reader.tensor_names == list(reader) == reader[:]== []
+        assert reader.tensors == reader.tensor_names == list(reader) == reader[:] == []
         assert reader.file_metadata == {}
         reader.verify()
         with pytest.raises(IndexError):
@@ -294,7 +297,9 @@ def test_a_path_is_a_str_or_path_like(form: Any, file: Path, mode: str) -> None:
         assert_same(reader["w"], TENSORS["w"])
 
 
-def test_a_path_may_be_relative_and_of_any_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_a_path_may_be_relative_and_of_any_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("modèle ✓.zt", "new\nline.zt", os.fsdecode(b"\xff\xfe.zt")):
         with Writer(name) as writer:
@@ -305,7 +310,9 @@ def test_a_path_may_be_relative_and_of_any_characters(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "form", [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)], ids=["bytes", "bytearray", "memoryview", "ndarray"]
+    "form",
+    [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)],
+    ids=["bytes", "bytearray", "memoryview", "ndarray"],
 )
 def test_bytes_may_come_in_any_form(form: Any, file: Path) -> None:
     with Reader(form(file.read_bytes())) as reader:

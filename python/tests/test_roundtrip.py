@@ -125,7 +125,9 @@ def test_rows(array: Any, options: Options, data: st.DataObject) -> None:
 
 
 @given(
-    st.dictionaries(NAMES, st.tuples(st.sampled_from(IN_TORCH), shapes(), st.integers(0, 2**32), st.booleans()), max_size=5),
+    st.dictionaries(
+        NAMES, st.tuples(st.sampled_from(IN_TORCH), shapes(), st.integers(0, 2**32), st.booleans()), max_size=5
+    ),
     OPTIONS,
 )
 def test_tensors(drawn: dict[str, Any], options: Options) -> None:

@@ -69,7 +69,22 @@ def test_arrays_of_the_new_kind_are_taken(form: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool", "complex64", "complex128"]
+    "dtype",
+    [
+        "float64",
+        "float32",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint64",
+        "uint32",
+        "uint16",
+        "uint8",
+        "bool",
+        "complex64",
+        "complex128",
+    ],
 )
 def test_every_type_that_scipy_has_comes_back(dtype: str, path: Path) -> None:
     given = matrix("csr", dtype)
@@ -109,7 +124,9 @@ def test_index_types_are_stored_as_given(form: str, dtype: str, path: Path) -> N
         assert (reader["s"] != given).nnz == 0
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">i4", ">u8"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">i4", ">u8"]
+)
 def test_indices_of_any_integer_type_are_taken(dtype: str, path: Path) -> None:
     values = np.array([1.0, 2.0, 3.0])
     indices, indptr = np.array([0, 2, 1], dtype), np.array([0, 2, 3], dtype)

@@ -53,7 +53,13 @@ def test_tied_tensors_are_stored_once_and_come_back_tied(count: int, compress: b
     import ztensor.torch as ztt
 
     tied, alone = torch.arange(count), torch.arange(count)
-    given = {"a": tied, "alone": alone, "b": tied, "c": tied.view(2, -1), "d": torch.nn.Parameter(tied, requires_grad=False)}
+    given = {
+        "a": tied,
+        "alone": alone,
+        "b": tied,
+        "c": tied.view(2, -1),
+        "d": torch.nn.Parameter(tied, requires_grad=False),
+    }
     ztt.save_file(given, path, compress=compress)
     assert groups(path) == [{"a", "b", "c", "d"}, {"alone"}]
     for found in (
@@ -102,7 +108,14 @@ def test_a_transposed_tie_of_tensors_is_stored_right(path: Path, mode: str) -> N
     import ztensor.torch as ztt
 
     weight = torch.arange(600.0).reshape(20, 30)
-    given = {"w": weight, "t": weight.t(), "again": weight.t(), "w2": weight, "back": weight.t().t(), "rows": weight[5:]}
+    given = {
+        "w": weight,
+        "t": weight.t(),
+        "again": weight.t(),
+        "w2": weight,
+        "back": weight.t().t(),
+        "rows": weight[5:],
+    }
     ztt.save_file(given, path)
     assert groups(path) == [{"w", "w2", "back"}, {"t", "again"}, {"rows"}]
     found = ztt.load_file(path, mode=mode)
@@ -136,7 +149,14 @@ def test_conjugate_and_plain_views_stay_apart(path: Path) -> None:
     import ztensor.torch as ztt
 
     base = torch.randn(5, 4, dtype=torch.complex64)
-    given = {"z": base, "conj": base.conj(), "imag": base.conj().imag, "real": base.real, "imag2": base.imag, "again": base.conj()}
+    given = {
+        "z": base,
+        "conj": base.conj(),
+        "imag": base.conj().imag,
+        "real": base.real,
+        "imag2": base.imag,
+        "again": base.conj(),
+    }
     ztt.save_file(given, path)
     found = ztt.load_file(path)
     for name, tensor in given.items():

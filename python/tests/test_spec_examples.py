@@ -38,7 +38,9 @@ EXAMPLES = [
     Example("Quick Start"),
     Example("Writer"),
     Example("`Writer(file_path: str)`", IMPORTS),
-    Example("`writer.add_tensor(name, tensor, compress=False)`", IMPORTS + "data = np.arange(10000).reshape(100, 100)\n"),
+    Example(
+        "`writer.add_tensor(name, tensor, compress=False)`", IMPORTS + "data = np.arange(10000).reshape(100, 100)\n"
+    ),
     Example("`writer.add_sparse_csr(name, values, indices, indptr, shape)`", IMPORTS),
     Example("`writer.add_sparse_coo(name, values, indices, shape)`", IMPORTS),
     Example("Reader"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import LARGE, assert_same
+from support import LARGE, assert_same, run_python
 
 import ztensor
 import ztensor.numpy as ztn
@@ -148,6 +149,39 @@ def test_readers_see_whole_files_while_one_is_replaced(path: Path, mode: str) ->
         run_together(work, 3)
     finally:
         done.set()
+
+
+FORK = """
+import os, signal, sys
+import numpy as np, ztensor, ztensor.numpy as ztn
+
+readers = [ztensor.Reader(sys.argv[1], mode=mode, threads=4) for mode in ("mmap", "read")]
+loaded = [reader["x"] for reader in readers]
+for reader in readers:
+    reader.verify()
+child = os.fork()
+if child == 0:
+    # A deadlock ends here.
+    signal.alarm(60)
+    expected = np.arange(2_000_000)
+    for reader, array in zip(readers, loaded):
+        assert (array == expected).all() and (reader["x"] == expected).all() and (reader["z"] == expected).all()
+        array[:] = 0
+        reader.verify()
+    ztn.save_file({"x": expected}, sys.argv[1] + ".child", compress=True, threads=4)
+    assert (ztn.load_file(sys.argv[1] + ".child")["x"] == expected).all()
+    os._exit(0)
+print(os.waitpid(child, 0)[1], [int(array[-1]) for array in loaded], [int(reader["z"][-1]) for reader in readers])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_reads_and_writes_with_what_its_parent_opened(path: Path) -> None:
+    with Writer(path) as writer:
+        writer.add_tensor("x", np.arange(2_000_000))
+        writer.add_tensor("z", np.arange(2_000_000), compress=True)
+    assert run_python(FORK, path) == "0 [1999999, 1999999] [1999999, 1999999]\n"
+    assert_same(ztn.load_file(f"{path}.child")["x"], np.arange(2_000_000))
 
 
 # The interpreter.

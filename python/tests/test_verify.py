@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,44 @@ def test_indices_that_damage_drove_outside_are_refused_even_unverified(path: Pat
     flip(path, Reader(path)[0].offset + 64)
     with Reader(path) as reader, pytest.raises(ztensor.FormatError, match='tensor "s", component "indices"'):
         reader["s"]
+
+
+def test_rows_touch_only_the_chunks_that_hold_them(path: Path, opened: Open) -> None:
+    # Sixteen chunks of a MiB, one of them damaged: that is no business of the rows in the others.
+    expected = np.arange(4 * 2**20, dtype=np.int32).reshape(-1, 1024) % 1000
+    ztn.save_file({"x": expected}, path, compress=True)
+    with Reader(path) as reader:
+        meta = reader[0]
+    sizes = expected.nbytes // 2**20
+    assert sizes == 16
+    flip(path, meta.offset + int(meta.size * 10.5 / sizes))
+    with opened(path) as reader:
+        good = [at for at in range(sizes) if rows_are(reader, at, expected)]
+    assert good == [at for at in range(sizes) if at != 10]
+
+
+def rows_are(reader: Reader, chunk: int, expected: Any) -> bool:
+    """Whether the rows of a chunk can be read; what is read is right."""
+    start, stop = chunk * 256, (chunk + 1) * 256
+    try:
+        found = reader.read_rows("x", start, stop)
+    except ztensor.ChecksumError:
+        return False
+    assert_same(found, expected[start:stop])
+    return True
+
+
+def test_rows_of_raw_data_touch_only_their_bytes(path: Path, mode: str) -> None:
+    ztn.save_file({"x": np.arange(100_000)}, path)
+    with Reader(path) as reader:
+        offset = reader[0].offset
+    flip(path, offset + 8 * 60_000)
+    with Reader(path, mode=mode) as reader:
+        assert_same(reader.read_rows("x", 0, 60_000), np.arange(60_000))
+        assert_same(reader.read_rows("x", 60_001, 100_000), np.arange(60_001, 100_000))
+        with pytest.raises(ztensor.ChecksumError):
+            # With verification, all of it is read.
+            reader.read_rows("x", 0, 10, verify=True)
 
 
 # Progress.

@@ -25,7 +25,9 @@ def read(path: Path) -> dict[str, Any]:
 # Names.
 
 
-@pytest.mark.parametrize("name", ["x", "a.b/c", "größe", "重み", "\U0001f9e0", " ", "\n", "'\"\\", "x" * 4096, "é" * 2048])
+@pytest.mark.parametrize(
+    "name", ["x", "a.b/c", "größe", "重み", "\U0001f9e0", " ", "\n", "'\"\\", "x" * 4096, "é" * 2048]
+)
 def test_any_text_is_a_name(name: str, path: Path) -> None:
     with Writer(path) as writer:
         writer.add_tensor(name, X)
@@ -145,7 +147,9 @@ class Subclass(np.ndarray[Any, Any]):
     """An array of a library's own."""
 
 
-@pytest.mark.parametrize("value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=lambda value: type(value).__name__
+)
 def test_whatever_is_an_array_is_taken(value: Any, path: Path) -> None:
     with Writer(path) as writer:
         writer.add_tensor("x", value)
@@ -157,7 +161,9 @@ def test_whatever_is_an_array_is_taken(value: Any, path: Path) -> None:
 @pytest.mark.parametrize("value", [[1, 2], 3.0, 3, "text", b"bytes", None, {"x": X}, object()], ids=repr)
 def test_what_is_no_array_is_refused_by_name(value: Any, path: Path) -> None:
     with Writer(path) as writer:
-        with pytest.raises(ztensor.UnsupportedTensorError, match=f"'odd one' is a {type(value).__name__}, not an array"):
+        with pytest.raises(
+            ztensor.UnsupportedTensorError, match=f"'odd one' is a {type(value).__name__}, not an array"
+        ):
             writer.add_tensor("odd one", value)
         with pytest.raises(ztensor.UnsupportedTensorError, match="'odd one'"):
             writer.add_tensors({"fine": X, "odd one": value})
@@ -309,7 +315,11 @@ BROKEN: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "indptr too short": ("csr", (VALUES, np.array([0, 2, 1]), np.array([0, 3]), (2, 3)), "indptr"),
     "too few indices": ("csr", (VALUES, np.array([0, 2]), np.array([0, 2, 3]), (2, 3)), "indices"),
     "float indices": ("csr", (VALUES, np.array([0.0, 2, 1]), np.array([0, 2, 3]), (2, 3)), "indices"),
-    "three dimensions": ("csr", (VALUES, np.array([0, 2, 1]), np.array([0, 2, 3]), (2, 3, 1)), "2 dimensions|two dimensions"),
+    "three dimensions": (
+        "csr",
+        (VALUES, np.array([0, 2, 1]), np.array([0, 2, 3]), (2, 3, 1)),
+        "2 dimensions|two dimensions",
+    ),
     "values of rank 2": ("csr", (VALUES[None], np.array([0, 2, 1]), np.array([0, 2, 3]), (2, 3)), "values"),
     "row outside": ("csc", (VALUES, np.array([0, 2, 0]), np.array([0, 2, 2, 3]), (2, 3)), "indices"),
     "coordinate outside": ("coo", (VALUES, np.array([[0, 0, 2], [0, 2, 1]]), (2, 3)), "indices"),
@@ -405,7 +415,9 @@ def test_every_fsync_writes_the_same(fsync: Any, path: Path) -> None:
         assert_same(read(path)["x"], X)
 
 
-@pytest.mark.parametrize("options", [{"fsync": "never"}, {"fsync": 1}, {"fsync": None}, {"threads": 0}, {"threads": -3}], ids=repr)
+@pytest.mark.parametrize(
+    "options", [{"fsync": "never"}, {"fsync": 1}, {"fsync": None}, {"threads": 0}, {"threads": -3}], ids=repr
+)
 def test_unknown_options_are_refused(options: dict[str, Any], path: Path) -> None:
     with pytest.raises(ztensor.ArgumentError):
         Writer(path, **options)

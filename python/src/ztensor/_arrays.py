@@ -15,8 +15,8 @@ from ztensor._parts import Raw, Specs
 from ztensor.errors import UnsupportedTensorError
 
 
-def as_array(value: Any, what: str) -> npt.NDArray[Any]:
-    """An array of `value`, which is an array, or has ``__array__``, or speaks DLPack.
+def as_array(value: Any, name: str, role: str = "") -> npt.NDArray[Any]:
+    """An array of `value`, which is an array, or has ``__array__``, or speaks DLPack; `name` and `role` are for messages.
 
     Raises
     ------
@@ -24,22 +24,22 @@ def as_array(value: Any, what: str) -> npt.NDArray[Any]:
         If it is none of these, or a masked array, whose mask would be lost.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedTensorError(f"{what} is a masked array, whose mask would be lost; fill it first: x.filled(...)")
+        raise UnsupportedTensorError(f"tensor {name!r}{role} is a masked array, whose mask would be lost; fill it first: x.filled(...)")
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         try:
             found: npt.NDArray[Any] = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
         except Exception as err:
-            raise UnsupportedTensorError(f"{what} is a {type(value).__name__} that NumPy cannot take: {err}") from err
+            raise UnsupportedTensorError(f"tensor {name!r}{role} is a {type(value).__name__} that NumPy cannot take: {err}") from err
         return found
     raise UnsupportedTensorError(
-        f"{what} is a {type(value).__name__}, not an array: pass a NumPy array, a torch tensor, a SciPy sparse matrix, or "
+        f"tensor {name!r}{role} is a {type(value).__name__}, not an array: pass a NumPy array, a torch tensor, a SciPy sparse matrix, or "
         "anything with __array__ or __dlpack__"
     )
 
 
-def add_component(specs: Specs, array: npt.NDArray[Any], what: str, *, lasts: bool = True) -> int:
+def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bool = True) -> int:
     """Add the memory of an array, and give the code of its element type.
 
     An array that is contiguous, in C order and little-endian is not copied. `lasts` says whether it is the caller's: what
@@ -47,7 +47,7 @@ def add_component(specs: Specs, array: npt.NDArray[Any], what: str, *, lasts: bo
     """
     code = _dtypes.code_of_numpy(array.dtype)
     if code is None:
-        raise UnsupportedTensorError(f"{what} has elements of {array.dtype}, which a .zt file cannot hold")
+        raise UnsupportedTensorError(f"tensor {name!r} has elements of {array.dtype}, which a .zt file cannot hold")
     address: int = array.__array_interface__["data"][0]
     nbytes: int = array.nbytes
     if array.flags.c_contiguous and array.dtype.byteorder != ">":
@@ -61,12 +61,12 @@ def add_component(specs: Specs, array: npt.NDArray[Any], what: str, *, lasts: bo
     return code
 
 
-def add_dense(specs: Specs, value: Any, what: str) -> None:
+def add_dense(specs: Specs, value: Any, name: str) -> None:
     """Add a dense tensor from anything that can become an array."""
-    array = as_array(value, what)
+    array = as_array(value, name)
     if array is not value:
         specs.keep(array, 0)
-    specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, what, lasts=array is value), array.shape)
+    specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, name, lasts=array is value), array.shape)
 
 
 def to_numpy(raw: Raw, shape: Sequence[int]) -> npt.NDArray[Any]:

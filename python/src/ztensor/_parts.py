@@ -105,6 +105,8 @@ class Described(NamedTuple):
     counts: list[int]
     #: Of all components, behind each other.
     component_dtypes: list[int]
+    #: Rows and columns of a block, by the place of the tensor, for the blocked layouts.
+    blocksizes: dict[int, tuple[int, int]]
 
 
 class Batch(NamedTuple):
@@ -116,8 +118,6 @@ class Batch(NamedTuple):
     memories: list[int]
     starts: list[int]
     sizes: list[int]
-    #: Rows and columns of a block, by the place of the tensor.
-    blocksizes: dict[int, tuple[int, int]]
 
     def sparse(self, at: int, first: int) -> Loaded:
         """The tensor at a place, whose first component has the number `first`."""
@@ -131,6 +131,6 @@ class Batch(NamedTuple):
             described.layouts[at],
             described.dtypes[at],
             described.shapes[at],
-            self.blocksizes.get(at),
+            described.blocksizes.get(at),
             raws,
         )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, SupportsIndex, Union, overload
 
+import numpy as np
 
 from ztensor import _arrays, _structs
 from ztensor._call import buffer_view, check, take_json
@@ -20,7 +21,6 @@ __all__ = ["Reader"]
 
 _MODES = {"mmap": lib.ZT_READ_MMAP, "read": lib.ZT_READ_OWNED}
 _VERIFY = {None: lib.ZT_VERIFY_AS_OPENED, True: lib.ZT_VERIFY_ON, False: lib.ZT_VERIFY_OFF}
-_BLOCKED = (lib.ZT_SPARSE_BSR, lib.ZT_SPARSE_BSC)
 
 PathOrBytes = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
 
@@ -304,8 +304,8 @@ class Reader:
         check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _VERIFY[verify], out))
         size = lib.zt_buffer_len(out[0])
         shape = (stop - start, *found.shape[1:])
-        described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype])
-        return convert(Batch(described, [buffer_view(out[0], size)], [0], [0], [size], {}))[0]
+        described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype], {})
+        return convert(Batch(described, [buffer_view(out[0], size)], [0], [0], [size]))[0]
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> None:
         """Check every byte of every tensor against the checksums, on several threads.
@@ -367,6 +367,7 @@ class Reader:
             shapes=[tuple(dims[end - ndim : end]) for end, ndim in zip(ends, ndims)],
             counts=counts,
             component_dtypes=components["dtype"].tolist(),
+            blocksizes={at: tuple(table["blocksize"][at].tolist()) for at in np.flatnonzero(table["blocksize"][:, 0]).tolist()},
         )
 
     def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> Batch:
@@ -382,9 +383,10 @@ class Reader:
                 shapes=[one.shape for one in found],
                 counts=[one.tensor.component_count for one in found],
                 component_dtypes=[dtype for one in found for dtype in one.component_dtypes()],
+                blocksizes={at: tuple(one.tensor.blocksize) for at, one in enumerate(found) if one.tensor.blocksize[0]},
             )
         if not numbers:
-            return Batch(described, [], [], [], [], {})
+            return Batch(described, [], [], [], [])
         out = ffi.new("ZtBatch **")
         wanted, count = (ffi.NULL, 0) if found is None else (numbers, len(numbers))
         check(lib.zt_reader_read_many(handle, wanted, count, _VERIFY[verify], out))
@@ -398,19 +400,7 @@ class Reader:
         check(lib.zt_batch_spans(batch, pointer, spans_count))
         spans = _structs.view(pointer[0], spans_count[0], _structs.SPAN)
         memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
-        blocksizes = {
-            at: self._blocksize(handle, numbers[at])
-            for at, layout in enumerate(described.layouts)
-            if layout in _BLOCKED
-        }
-        return Batch(described, buffers, memories, starts, sizes, blocksizes)
-
-    @staticmethod
-    def _blocksize(handle: Any, number: int) -> tuple[int, int]:
-        json = ffi.new("ZtBuffer **")
-        check(lib.zt_reader_attributes(handle, number, json))
-        rows, columns = take_json(json[0])["blocksize"]
-        return rows, columns
+        return Batch(described, buffers, memories, starts, sizes)
 
 
 def converter(to: str) -> Callable[[Batch], list[Any]]:

@@ -27,40 +27,40 @@ def is_scipy_sparse(value: Any) -> bool:
 
 
 def add_sparse(
-    specs: Specs, layout: int, components: tuple[Any, ...], shape: Any, what: str, *, lasting: tuple[Any, ...] = ()
+    specs: Specs, layout: int, components: tuple[Any, ...], shape: Any, name: str, *, lasting: tuple[Any, ...] = ()
 ) -> None:
     """Add a sparse tensor from arrays: values, indices and, but for COO, indptr.
 
     Indices keep their integer type. Components that are among `lasting` are the caller's own.
     """
-    arrays = [as_array(component, f"{what}, component {at}") for at, component in enumerate(components)]
+    arrays = [as_array(component, name, f", component {at}") for at, component in enumerate(components)]
     try:
         dims = tuple(int(dim) for dim in shape)
     except TypeError:
-        raise ArgumentError(f"{what}: the shape is {shape!r}, not a sequence of integers") from None
+        raise ArgumentError(f"tensor {name!r}: the shape is {shape!r}, not a sequence of integers") from None
     if any(dim < 0 for dim in dims):
-        raise ArgumentError(f"{what}: the shape {dims} has a negative dimension")
+        raise ArgumentError(f"tensor {name!r}: the shape {dims} has a negative dimension")
     blocksize = (0, 0)
     if layout in (lib.ZT_SPARSE_BSR, lib.ZT_SPARSE_BSC):
         if arrays[0].ndim != 3:
-            raise ArgumentError(f"{what}: values of blocks have shape (blocks, rows, columns), not {arrays[0].shape}")
+            raise ArgumentError(f"tensor {name!r}: values of blocks have shape (blocks, rows, columns), not {arrays[0].shape}")
         blocksize = (int(arrays[0].shape[1]), int(arrays[0].shape[2]))
     expected = (3 if blocksize != (0, 0) else 1, 2 if layout == lib.ZT_SPARSE_COO else 1, 1)
     for array, role, ndim in zip(arrays, ("values", "indices", "indptr"), expected):
         if array.ndim != ndim:
-            raise ArgumentError(f"{what}: {role} of shape {array.shape} should have {ndim} dimension{'s' * (ndim > 1)}")
+            raise ArgumentError(f"tensor {name!r}: {role} of shape {array.shape} should have {ndim} dimension{'s' * (ndim > 1)}")
     if layout == lib.ZT_SPARSE_COO and arrays[1].shape != (len(dims), arrays[0].shape[0]):
         raise ArgumentError(
-            f"{what}: indices of shape {arrays[1].shape} should have shape (ndim, nnz) = {(len(dims), arrays[0].shape[0])}"
+            f"tensor {name!r}: indices of shape {arrays[1].shape} should have shape (ndim, nnz) = {(len(dims), arrays[0].shape[0])}"
         )
     specs.keep(arrays, 0)
     if blocksize != (0, 0):
         specs.blocksizes[len(specs.layouts)] = blocksize
-    codes = [add_component(specs, array, what, lasts=any(array is own for own in lasting)) for array in arrays]
+    codes = [add_component(specs, array, name, lasts=any(array is own for own in lasting)) for array in arrays]
     specs.end_tensor(layout, codes[0], dims, len(codes))
 
 
-def add_scipy(specs: Specs, matrix: Any, what: str) -> None:
+def add_scipy(specs: Specs, matrix: Any, name: str) -> None:
     """Add a SciPy sparse matrix or array.
 
     CSR, CSC, COO and BSR are stored as they are; formats for building (DIA, DOK, LIL) as CSR. The order of entries,
@@ -77,11 +77,11 @@ def add_scipy(specs: Specs, matrix: Any, what: str) -> None:
         coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
         if matrix is given:
             own = (matrix.data,)
-        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, what, lasting=own)
+        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, name, lasting=own)
     parts = (matrix.data, matrix.indices, matrix.indptr)
     if matrix is given:
         own = parts
-    return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, what, lasting=own)
+    return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, name, lasting=own)
 
 
 def to_scipy(loaded: Loaded) -> Any:

@@ -31,29 +31,29 @@ _CONSTRUCTORS = {
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
 
-def add_torch(specs: Specs, tensor: torch.Tensor, what: str) -> None:
+def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
     """Add a torch tensor.
 
     A dense one that is contiguous and on the CPU is not copied. Others are packed; what is on another device comes to
     the CPU, a conjugate or negative bit is resolved.
     """
     if tensor.is_nested:
-        raise UnsupportedTensorError(f"{what} is a nested tensor; store its parts, or to_padded_tensor(...) of it")
+        raise UnsupportedTensorError(f"tensor {name!r} is a nested tensor; store its parts, or to_padded_tensor(...) of it")
     if tensor.layout is torch.strided:
-        return specs.end_tensor(lib.ZT_DENSE, _add_component(specs, tensor, what), tensor.shape)
+        return specs.end_tensor(lib.ZT_DENSE, _add_component(specs, tensor, name), tensor.shape)
     if tensor.layout is torch.sparse_coo:
         if tensor.dense_dim():
-            raise UnsupportedTensorError(f"{what} is a hybrid sparse tensor, with dense dimensions; store it dense")
+            raise UnsupportedTensorError(f"tensor {name!r} is a hybrid sparse tensor, with dense dimensions; store it dense")
         # Not coalesced, so that entries stay as they are.
         parts: tuple[torch.Tensor, ...] = (tensor._values(), tensor._indices())
         layout = lib.ZT_SPARSE_COO
     else:
         found = _LAYOUTS.get(tensor.layout)
         if found is None:
-            raise UnsupportedTensorError(f"{what} has the layout {tensor.layout}, which a .zt file cannot hold")
+            raise UnsupportedTensorError(f"tensor {name!r} has the layout {tensor.layout}, which a .zt file cannot hold")
         if tensor.ndim != 2 or tensor.values().ndim not in (1, 3):
             raise UnsupportedTensorError(
-                f"{what} has batch or dense dimensions, of shape {tuple(tensor.shape)}; store each matrix"
+                f"tensor {name!r} has batch or dense dimensions, of shape {tuple(tensor.shape)}; store each matrix"
             )
         layout = found
         if layout in _BY_COLUMN:
@@ -64,24 +64,24 @@ def add_torch(specs: Specs, tensor: torch.Tensor, what: str) -> None:
         specs.blocksizes[len(specs.layouts)] = (int(parts[0].shape[1]), int(parts[0].shape[2]))
     # The accessors make new tensors over the same memory.
     specs.keep(parts, 0)
-    codes = [_add_component(specs, part, what) for part in parts]
+    codes = [_add_component(specs, part, name) for part in parts]
     return specs.end_tensor(layout, codes[0], tensor.shape, len(codes))
 
 
-def _add_component(specs: Specs, tensor: torch.Tensor, what: str) -> int:
+def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> int:
     """Add the memory of a dense tensor, and give the code of its element type."""
     code = _dtypes.code_of_torch(tensor.dtype)
     if code is None:
-        raise UnsupportedTensorError(f"{what} has elements of {tensor.dtype}, which a .zt file cannot hold")
+        raise UnsupportedTensorError(f"tensor {name!r} has elements of {tensor.dtype}, which a .zt file cannot hold")
     nbytes = tensor.nbytes
     if tensor.is_cpu and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj():
         address = tensor.data_ptr()
         if nbytes and not address:
-            raise UnsupportedTensorError(f"{what} is a {type(tensor).__name__} without memory of its own")
+            raise UnsupportedTensorError(f"tensor {name!r} is a {type(tensor).__name__} without memory of its own")
         specs.add_component(address, nbytes, code, (address, nbytes))
         return code
     if tensor.device.type == "meta":
-        raise UnsupportedTensorError(f"{what} is on the meta device: it has a shape but no data to store")
+        raise UnsupportedTensorError(f"tensor {name!r} is on the meta device: it has a shape but no data to store")
     source = tensor.detach()
     if source.element_size() == 1:
         # torch cannot copy every type of a byte, but bytes it can.

@@ -53,13 +53,13 @@ def adder() -> Callable[[Specs, Any, str], None]:
     else:
         is_scipy_sparse = None  # type: ignore[assignment]
 
-    def add(specs: Specs, value: Any, what: str) -> None:
+    def add(specs: Specs, value: Any, name: str) -> None:
         if tensor is not None and isinstance(value, tensor):
-            add_torch(specs, value, what)
+            add_torch(specs, value, name)
         elif is_scipy_sparse is not None and is_scipy_sparse(value):
-            add_scipy(specs, value, what)
+            add_scipy(specs, value, name)
         else:
-            _arrays.add_dense(specs, value, what)
+            _arrays.add_dense(specs, value, name)
 
     return add
 
@@ -164,7 +164,7 @@ class Writer:
         """
         specs = Specs()
         specs.names.append(encode_name(name))
-        adder()(specs, tensor, f"tensor {name!r}")
+        adder()(specs, tensor, name)
         self._add(specs, compression_level(compress), attributes)
 
     def add_tensors(self, tensors: Mapping[str, Any], compress: bool | int = False) -> None:
@@ -190,7 +190,7 @@ class Writer:
             for name, tensor in tensors.items():
                 alive.append(tensor)
                 specs.names.append(encode_name(name))
-                add(specs, tensor, f"tensor {name!r}")
+                add(specs, tensor, name)
                 if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
                     self._add(specs, level)
                     specs = Specs(numbers, taken)
@@ -237,7 +237,7 @@ class Writer:
 
         specs = Specs()
         specs.names.append(encode_name(name))
-        _sparse.add_sparse(specs, layout, components, shape, f"tensor {name!r}")
+        _sparse.add_sparse(specs, layout, components, shape, name)
         self._add(specs, compression_level(compress))
 
     def _add(self, specs: Specs, level: int, attributes: Mapping[str, Any] | None = None) -> None:
