@@ -9,6 +9,8 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ztensor
 REQUIREMENTS := python/requirements-dev.txt
 ENVIRONMENT := $(CACHE)/environment-$(shell cksum < $(REQUIREMENTS) | cut -d' ' -f1)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 ENV_PYTHON := $(ENVIRONMENT)/bin/python
+BENCH_REQUIREMENTS := scripts/bench/requirements.txt
+BENCH_READY := $(ENVIRONMENT)/.bench-$(shell cksum < $(BENCH_REQUIREMENTS) | cut -d' ' -f1)
 # The package itself, as the wheel has it, is installed here, apart for each clone.
 SITE := build/site
 IN_SITE := PYTHONPATH=$(CURDIR)/$(SITE)
@@ -18,7 +20,7 @@ PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel wheel develop demo clean
+.PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel wheel develop demo bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -67,12 +69,19 @@ develop: $(ENVIRONMENT)/.complete ## put the library beside the Python sources, 
 demo: tools ## save a real model to .zt and load it back, bit for bit
 	scripts/demo.sh
 
+bench: $(SITE)/.installed $(BENCH_READY) ## measure against other libraries; writes docs/benchmarks.md and its plots
+	$(IN_SITE) $(ENV_PYTHON) scripts/bench/run.py --cache $(CACHE)/bench --write
+
 clean: ## remove what was built; the shared environment stays
 	rm -rf build dist target python/src/ztensor/_native
 
 $(ENVIRONMENT)/.complete: $(REQUIREMENTS) | tools
 	$(PYTHON) -m venv --clear $(ENVIRONMENT)
 	$(ENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+$(BENCH_READY): $(BENCH_REQUIREMENTS) $(ENVIRONMENT)/.complete
+	$(ENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r $(BENCH_REQUIREMENTS)
 	touch $@
 
 # zig links against the old glibc of manylinux2014, whatever this machine has; maturin audits the result.

@@ -318,7 +318,7 @@ impl Writer {
 
     /// Writes the blobs of tensors that were checked, and enters them into the index.
     fn store(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
-        let mut pending = self.pending(tensors);
+        let mut pending = self.pending(tensors)?;
         let pieces = cut(&pending);
         parallel::in_order(
             self.threads,
@@ -360,7 +360,7 @@ impl Writer {
     }
 
     /// The components of a call, each known to be stored already or waiting.
-    fn pending<'a>(&self, tensors: &[Tensor<'a>]) -> Vec<Pending<'a>> {
+    fn pending<'a>(&self, tensors: &[Tensor<'a>]) -> Result<Vec<Pending<'a>>> {
         let mut pending: Vec<Pending<'a>> = Vec::new();
         let mut first_of = HashMap::new();
         for tensor in tensors {
@@ -382,14 +382,21 @@ impl Writer {
                 };
                 let compress = tensor.level > 0 && bytes.len() >= MIN_COMPRESSED_LEN;
                 let is_index = matches!(role, Role::Indices | Role::Indptr);
-                let filter = Filter::choose(dtype, is_index);
-                let coding = Coding { level: tensor.level, filter, width: dtype.filter_width() };
+                let width = dtype.filter_width();
+                let coding = match compress && matches!(outcome, Outcome::Waiting) {
+                    true => Some(Coding {
+                        level: tensor.level,
+                        filter: codec::choose_filter(Filter::choose(dtype, is_index), width, bytes)?,
+                        width,
+                    }),
+                    false => None,
+                };
                 pending.push(Pending {
                     tensor: tensor.name,
                     role: *role,
                     dtype,
                     bytes,
-                    coding: compress.then_some(coding),
+                    coding,
                     share,
                     start: 0,
                     waiting: 0,
@@ -399,7 +406,7 @@ impl Writer {
                 });
             }
         }
-        pending
+        Ok(pending)
     }
 
     /// Writes a piece, and with the last one of a component makes its record.

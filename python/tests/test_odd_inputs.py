@@ -366,6 +366,8 @@ def torch_refused() -> dict[str, Callable[[Any], Any]]:
         "nested, jagged": lambda t: t.nested.nested_tensor([t.ones(2), t.ones(3)], layout=t.jagged),
         "fake": fake,
         "zero": lambda t: t._efficientzerotensor(3),
+        "uninitialised": lambda t: t.nn.parameter.UninitializedParameter(),
+        "uninitialised buffer": lambda t: t.nn.parameter.UninitializedBuffer(),
         "masked": lambda t: t.masked.masked_tensor(t.ones(3), t.tensor([True, False, True])),
         "hybrid sparse": lambda t: t.sparse_coo_tensor(t.tensor([[0, 2]]), t.ones(2, 3), (4, 3)),
         "batch of sparse": lambda t: t.ones(2, 3, 4).to_sparse_csr(),
@@ -396,6 +398,18 @@ def test_tensors_that_cannot_be_stored_are_refused_by_name(case: str, save: Save
     with pytest.raises(ztensor.ZTensorError, match="""tensor ['"]odd one['"]""") as caught:
         save("odd one", value, path)
     assert isinstance(caught.value, (ztensor.UnsupportedTensorError, ztensor.ArgumentError))
+    assert entries(path.parent) == []
+
+
+def test_a_tensor_inside_a_transformation_is_refused_by_name(save: Save, path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    def keep(value: Any) -> Any:
+        save("odd one", value, path)
+        return value
+
+    with pytest.raises(ztensor.UnsupportedTensorError, match="tensor 'odd one'"):
+        torch.vmap(keep)(torch.ones(2, 3))
     assert entries(path.parent) == []
 
 

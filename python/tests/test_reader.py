@@ -248,6 +248,17 @@ def test_every_shape_comes_back(shape: tuple[int, ...], path: Path, opened: Open
         assert reader[0].shape == shape
 
 
+def test_an_empty_tensor_that_numpy_cannot_hold_is_refused_by_name(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with Writer(path) as writer:
+        writer.add_tensor("odd one", torch.empty(2**62, 0))
+    with Reader(path) as reader:
+        assert reader[0].shape == (2**62, 0)
+        with pytest.raises(ztensor.UnsupportedTensorError, match="'odd one'"):
+            reader["odd one"]
+        assert reader.read_tensor("odd one", to="torch").shape == (2**62, 0)
+
+
 def test_a_file_without_tensors_is_empty(path: Path, opened: Open) -> None:
     with Writer(path):
         pass
@@ -342,7 +353,9 @@ def test_bytes_are_let_go_when_the_reader_is_closed(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file_like", [5, None, ["model.zt"], memoryview(bytes(100))[::2], np.zeros(100, np.uint8)[::2], open], ids=repr
+    "file_like",
+    [5, None, ["model.zt"], memoryview(bytes(100))[::2], np.zeros(100, np.uint8)[::2], open],
+    ids=["number", "none", "list", "strided memoryview", "strided array", "function"],
 )
 def test_what_is_neither_path_nor_bytes_is_refused(file_like: Any) -> None:
     with pytest.raises(ztensor.ArgumentError, match="a file is a path or bytes"):

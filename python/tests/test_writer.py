@@ -147,8 +147,12 @@ class Subclass(np.ndarray[Any, Any]):
     """An array of a library's own."""
 
 
+def kind(value: Any) -> str:
+    return type(value).__name__
+
+
 @pytest.mark.parametrize(
-    "value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=lambda value: type(value).__name__
+    "value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=kind
 )
 def test_whatever_is_an_array_is_taken(value: Any, path: Path) -> None:
     with Writer(path) as writer:
@@ -158,7 +162,7 @@ def test_whatever_is_an_array_is_taken(value: Any, path: Path) -> None:
         assert_same(array, X)
 
 
-@pytest.mark.parametrize("value", [[1, 2], 3.0, 3, "text", b"bytes", None, {"x": X}, object()], ids=repr)
+@pytest.mark.parametrize("value", [[1, 2], 3.0, 3, "text", b"bytes", None, {"x": X}, object()], ids=kind)
 def test_what_is_no_array_is_refused_by_name(value: Any, path: Path) -> None:
     with Writer(path) as writer:
         with pytest.raises(

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result, ensure};
 use crate::index::Zstd;
 
 pub use filter::Filter;
-pub(crate) use plane::{Encoder, store};
+pub(crate) use plane::{Encoder, choose_filter, store};
 
 /// The smallest chunk that an encoding may state, in bytes.
 pub const MIN_CHUNK_LEN: usize = 64 * 1024;

@@ -192,6 +192,29 @@ impl Encoder {
     }
 }
 
+/// The filter for a component of which `suited` is the one that suits its element type.
+///
+/// Where the elements themselves repeat, as in tiled or constant data, matches of whole elements are shorter and quicker
+/// than matches in each plane; a sample tells.
+pub(crate) fn choose_filter(suited: Filter, width: usize, bytes: &[u8]) -> Result<Filter> {
+    const SAMPLE: usize = 16 * 1024;
+    if suited == Filter::None || bytes.len() < 4 * SAMPLE {
+        return Ok(suited);
+    }
+    let start = (bytes.len() - SAMPLE) / 2;
+    let sample = &bytes[start - start % 16..][..SAMPLE];
+    let (mut probe, mut out) = (compressor(1)?, Vec::new());
+    let plain = compress(&mut probe, sample, &mut out)?;
+    // Of noise no filter makes repetitions, and trying costs time.
+    if plain > SAMPLE / 2 {
+        return Ok(suited);
+    }
+    let mut filtered = vec![0; SAMPLE];
+    suited.apply(width, sample, &mut filtered);
+    let shuffled = compress(&mut probe, &filtered, &mut out)?;
+    Ok(if plain < shuffled { Filter::None } else { suited })
+}
+
 /// A chunk as a frame that stores it: for one that compression makes no smaller, among others of its component
 /// that it does.
 pub(crate) fn store(filter: Filter, width: usize, raw: &[u8]) -> Vec<u8> {
@@ -300,6 +323,17 @@ mod tests {
             let len = encoded(3, Filter::Shuffle, 4, &raw);
             assert_eq!(len.is_none(), mix == 0, "mix {mix}");
         }
+    }
+
+    #[test]
+    fn data_that_repeats_is_not_filtered() {
+        let choose = |bytes: &[u8]| choose_filter(Filter::Float, 4, bytes).unwrap();
+        assert_eq!(choose(&noise(1 << 17)), Filter::Float);
+        assert_eq!(choose(&noise(400).repeat(1000)), Filter::None);
+        let weights: Vec<u8> =
+            noise(1 << 17).chunks(4).flat_map(|w| [w[0], w[1], w[2] & 0x80, 0x3f - w[3] % 3]).collect();
+        assert_eq!(choose(&weights), Filter::Float);
+        assert_eq!(choose(&[]), Filter::Float);
     }
 
     #[test]

@@ -15,7 +15,7 @@ from ztensor._call import buffer_view, check, take_json
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
-from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError
+from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError, UnsupportedTensorError
 
 __all__ = ["Reader"]
 
@@ -423,7 +423,11 @@ def _to_numpy(batch: Batch) -> list[Any]:
     ):
         if layout == lib.ZT_DENSE:
             raw = Raw(batch.buffers[batch.memories[part]], batch.starts[part], batch.sizes[part], dtype)
-            found.append(_arrays.to_numpy(raw, shape))
+            try:
+                found.append(_arrays.to_numpy(raw, shape))
+            except ValueError as err:
+                # An empty tensor may have dimensions, or so many of them, that NumPy has not.
+                raise UnsupportedTensorError(f"tensor {described.names[at]!r}: NumPy cannot hold {shape}: {err}") from err
         else:
             from ztensor import _sparse
 

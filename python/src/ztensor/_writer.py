@@ -15,7 +15,7 @@ from ztensor._call import check, encode_name, error, refusal, to_json
 from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
 from ztensor._reader import thread_count
-from ztensor.errors import ArgumentError, StateError
+from ztensor.errors import ArgumentError, StateError, UnsupportedTensorError, ZTensorError
 
 __all__ = ["Writer"]
 
@@ -55,7 +55,14 @@ def adder() -> Callable[[Specs, Any, str], None]:
 
     def add(specs: Specs, value: Any, name: str) -> None:
         if tensor is not None and isinstance(value, tensor):
-            add_torch(specs, value, name)
+            try:
+                add_torch(specs, value, name)
+            except (RuntimeError, ValueError) as err:
+                if isinstance(err, ZTensorError):
+                    raise
+                # Parameters that were not initialised, tensors inside torch.func: torch says no in its own words.
+                kind = type(value).__name__
+                raise UnsupportedTensorError(f"tensor {name!r} is a {kind} whose data torch does not give: {err}") from err
         elif is_scipy_sparse is not None and is_scipy_sparse(value):
             add_scipy(specs, value, name)
         else:
