@@ -151,9 +151,7 @@ def kind(value: Any) -> str:
     return type(value).__name__
 
 
-@pytest.mark.parametrize(
-    "value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=kind
-)
+@pytest.mark.parametrize("value", [X, WithArray(), WithDlpack(), X.view(Subclass)], ids=kind)
 def test_whatever_is_an_array_is_taken(value: Any, path: Path) -> None:
     with Writer(path) as writer:
         writer.add_tensor("x", value)
