@@ -20,7 +20,6 @@ from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNo
 __all__ = ["Reader"]
 
 _MODES = {"mmap": lib.ZT_READ_MMAP, "read": lib.ZT_READ_OWNED}
-_VERIFY = {None: lib.ZT_VERIFY_AS_OPENED, True: lib.ZT_VERIFY_ON, False: lib.ZT_VERIFY_OFF}
 
 PathOrBytes = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
 
@@ -32,6 +31,12 @@ def thread_count(threads: int | None) -> int:
     found = operator.index(threads)
     if found < 1:
         raise ArgumentError(f"threads is {found}; it is 1 or more, or None for as many as the machine has")
+    return found
+
+
+def _verify(verify: bool | None) -> int:
+    """Whether a call checks raw data, as C takes it."""
+    found: int = lib.ZT_VERIFY_AS_OPENED if verify is None else lib.ZT_VERIFY_ON if verify else lib.ZT_VERIFY_OFF
     return found
 
 
@@ -301,7 +306,7 @@ class Reader:
         for dim in found.shape[1:]:
             row *= dim
         out = ffi.new("ZtBuffer **")
-        check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _VERIFY[verify], out))
+        check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _verify(verify), out))
         size = lib.zt_buffer_len(out[0])
         shape = (stop - start, *found.shape[1:])
         described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype], {})
@@ -389,7 +394,7 @@ class Reader:
             return Batch(described, [], [], [], [])
         out = ffi.new("ZtBatch **")
         wanted, count = (ffi.NULL, 0) if found is None else (numbers, len(numbers))
-        check(lib.zt_reader_read_many(handle, wanted, count, _VERIFY[verify], out))
+        check(lib.zt_reader_read_many(handle, wanted, count, _verify(verify), out))
         batch = ffi.gc(out[0], lib.zt_batch_free)
         buffers = []
         for at in range(lib.zt_batch_memory_count(batch)):
