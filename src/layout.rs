@@ -321,6 +321,26 @@ impl Frame<'_> {
     }
 }
 
+/// Checks that within each row the columns ascend, given values that [`Frame::check_values`] found good.
+pub(crate) fn check_rows_ascend(dtype: DType, columns: &[u8], rows: &[u8]) -> Result<()> {
+    let mut starts = std::collections::HashSet::new();
+    each_index(dtype, rows, |_, start| {
+        starts.extend(start);
+        Ok(())
+    })?;
+    let mut previous = None;
+    each_index(dtype, columns, |at, column| {
+        ensure!(
+            starts.contains(&at) || previous < column,
+            Sparse,
+            "column {} at position {at} does not come after the one before it in its row",
+            show(column)
+        );
+        previous = column;
+        Ok(())
+    })
+}
+
 fn check_bound(at: u64, value: Option<u64>, bound: u64) -> Result<()> {
     ensure!(
         value.is_some_and(|value| value < bound),

@@ -4,21 +4,24 @@
 //! hash table, not a million objects: a dense tensor takes some 90 bytes beside its name.
 
 mod check;
+mod foreign;
 mod parse;
 mod serialize;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
-use crate::codec::Filter;
+use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::DType;
 use crate::error::{Result, ensure};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
 
-pub(crate) use check::{Bounds, check_name};
+pub(crate) use check::{Extent, Overlap, Rules, check_name};
+pub(crate) use foreign::{Coding, DigestRecord, Keep, NewPart, NewTensor};
 
 /// A name that this library knows, or the text of one that it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +47,25 @@ impl<T: Copy> Known<'_, T> {
 pub enum Encoding<'a> {
     /// As they are.
     Raw,
-    /// In chunks, each a zstd frame.
+    /// In zstd frames.
     Zstd(Zstd<'a>),
     /// In a way that this library does not know.
     Unknown(&'a str),
+}
+
+/// What the frames of a compressed component are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// Each is a chunk, states its content's size and carries a checksum.
+    Chunks,
+    /// Each is a chunk and carries a checksum. Their table stands in the blob and is read when it is needed;
+    /// until then `chunk_size` is 0 and `stored` is empty.
+    Seekable,
+    /// All together are one stream, which is decoded from its beginning; `chunk_size` is 0.
+    Stream {
+        /// Bytes of the stream.
+        stored_len: u64,
+    },
 }
 
 /// The chunk table of a compressed component.
@@ -61,6 +79,8 @@ pub struct Zstd<'a> {
     pub chunk_size: u32,
     /// Stored bytes of each chunk.
     pub stored: &'a [u32],
+    /// What the frames are.
+    pub frames: Frames,
 }
 
 /// An unsigned number that stands for a name: a code of the known ones, or from [`Symbols::BASE`] on the
@@ -107,7 +127,7 @@ struct TensorRecord {
     name_start: u32,
     dims_start: u32,
     components_start: u32,
-    name_len: u16,
+    name_len: u32,
     dtype: Symbol,
     layout: Symbol,
     ndim: u8,
@@ -118,12 +138,23 @@ struct TensorRecord {
 pub(crate) struct ComponentRecord {
     pub(crate) offset: u64,
     pub(crate) size: u64,
+    /// CRC-32 of the stored bytes, or the place in `Index::digests`.
     pub(crate) crc32: u32,
     /// Place in `Index::encodings`, or [`RAW`].
     pub(crate) encoding: u32,
     pub(crate) role: Symbol,
     pub(crate) dtype: Symbol,
-    pub(crate) has_crc32: bool,
+    /// The number of the file that holds the blob: 0 but for shards.
+    pub(crate) file: u16,
+    pub(crate) check: Check,
+}
+
+/// What a component's bytes can be checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    Nothing,
+    Crc32,
+    Digest,
 }
 
 /// The encoding of a raw component.
@@ -133,6 +164,9 @@ pub(crate) const RAW: u32 = u32::MAX;
 enum EncodingRecord {
     Zstd { filter: Filter, raw_size: u64, chunk_size: u32, chunks_start: u32, chunk_count: u32 },
     Unknown(Symbol),
+    Stream { raw_size: u64 },
+    Seekable { raw_size: u64, table: u32 },
+    Arranged(Arrangement),
 }
 
 /// All that a file's index says.
@@ -149,6 +183,11 @@ pub struct Index {
     by_name: HashTable<u32>,
     hasher: RandomState,
     attributes: BTreeMap<u32, Metadata>,
+    /// Checksums of other kinds than our own, and tables of frames that stand in their blobs: of foreign files.
+    digests: Vec<DigestRecord>,
+    seek_tables: Vec<OnceLock<SeekTable>>,
+    /// Whether verifying also checks what elements may be, and reading that columns ascend within rows.
+    pub(crate) is_strict: bool,
     /// The file's own key-values.
     pub metadata: Metadata,
 }
@@ -192,7 +231,7 @@ impl Index {
 
     fn name_of(&self, at: u32) -> &str {
         let record = &self.tensors[at as usize];
-        &self.names[record.name_start as usize..][..usize::from(record.name_len)]
+        &self.names[record.name_start as usize..][..record.name_len as usize]
     }
 
     /// Enters the tensor's name into the table; false if the name is there already.
@@ -201,7 +240,7 @@ impl Index {
         let (names, tensors) = (&self.names, &self.tensors);
         let name_of = |at: u32| {
             let record = &tensors[at as usize];
-            &names[record.name_start as usize..][..usize::from(record.name_len)]
+            &names[record.name_start as usize..][..record.name_len as usize]
         };
         if self.by_name.find(hash, |&other| name_of(other) == name_of(at)).is_some() {
             return false;
@@ -231,19 +270,21 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions; `Name` for a
-    /// name out of bounds.
+    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions.
     fn close_tensor(&mut self, mark: Mark, name: &str, dtype: Symbol, layout: Symbol) -> Result<u32> {
-        check_name(name)?;
         let ndim = self.dims.len() - mark.dims;
         ensure!(ndim <= 64, Shape, "{ndim} dimensions, the limit is 64");
         let count = self.components.len() - mark.components;
         ensure!(count <= 255, Limit, "{count} components, the limit is 255");
         let start = u32::try_from(self.names.len());
         let at = u32::try_from(self.tensors.len());
-        let (Ok(name_start), Ok(at), Ok(dims_start), Ok(components_start)) =
-            (start, at, u32::try_from(mark.dims), u32::try_from(mark.components))
-        else {
+        let (Ok(name_start), Ok(name_len), Ok(at), Ok(dims_start), Ok(components_start)) = (
+            start,
+            u32::try_from(name.len()),
+            at,
+            u32::try_from(mark.dims),
+            u32::try_from(mark.components),
+        ) else {
             crate::error::fail!(
                 Limit,
                 "the index holds more than 2^32 names' bytes, dimensions or components"
@@ -255,7 +296,7 @@ impl Index {
             name_start,
             dims_start,
             components_start,
-            name_len: name.len() as u16,
+            name_len,
             dtype,
             layout,
             ndim: ndim as u8,
@@ -303,6 +344,7 @@ impl Index {
         components: &[ComponentRecord],
         attributes: Metadata,
     ) -> Result<()> {
+        check_name(name)?;
         let mark = self.mark();
         self.dims.extend_from_slice(shape);
         self.components.extend_from_slice(components);
@@ -446,7 +488,7 @@ impl<'a> ComponentInfo<'a> {
 
     /// CRC-32 of the stored bytes.
     pub fn crc32(&self) -> Option<u32> {
-        self.record.has_crc32.then_some(self.record.crc32)
+        (self.record.check == Check::Crc32).then_some(self.record.crc32)
     }
 
     /// How the bytes are stored.
@@ -457,8 +499,13 @@ impl<'a> ComponentInfo<'a> {
         match self.index.encodings[self.record.encoding as usize] {
             EncodingRecord::Zstd { filter, raw_size, chunk_size, chunks_start, chunk_count } => {
                 let stored = &self.index.chunks[chunks_start as usize..][..chunk_count as usize];
-                Encoding::Zstd(Zstd { filter, raw_size, chunk_size, stored })
+                Encoding::Zstd(Zstd { filter, raw_size, chunk_size, stored, frames: Frames::Chunks })
             }
+            EncodingRecord::Stream { raw_size } => Encoding::Zstd(self.foreign_zstd(raw_size, None)),
+            EncodingRecord::Seekable { raw_size, table } => {
+                Encoding::Zstd(self.foreign_zstd(raw_size, Some(table)))
+            }
+            EncodingRecord::Arranged(_) => Encoding::Raw,
             EncodingRecord::Unknown(symbol) => Encoding::Unknown(self.index.symbols.text(symbol)),
         }
     }
@@ -466,7 +513,7 @@ impl<'a> ComponentInfo<'a> {
     /// Bytes, decoded; `None` in an unknown encoding.
     pub fn len_bytes(&self) -> Option<u64> {
         match self.encoding() {
-            Encoding::Raw => Some(self.record.size),
+            Encoding::Raw => Some(self.arrangement().map_or(self.record.size, |arrangement| arrangement.len)),
             Encoding::Zstd(zstd) => Some(zstd.raw_size),
             Encoding::Unknown(_) => None,
         }
@@ -474,9 +521,23 @@ impl<'a> ComponentInfo<'a> {
 
     /// Whether this and `other` name the same blob, stored in the same way.
     pub(crate) fn is_same_blob(&self, other: &ComponentInfo<'_>) -> bool {
+        let is_alike = match (self.encoding(), other.encoding()) {
+            // The table of one may have been read before that of the other.
+            (Encoding::Zstd(a), Encoding::Zstd(b)) if a.frames == Frames::Seekable => {
+                b.frames == Frames::Seekable && a.raw_size == b.raw_size
+            }
+            (a, b) => a == b && self.arrangement() == other.arrangement(),
+        };
+        self.is_same_range(other)
+            && self.crc32() == other.crc32()
+            && self.digest() == other.digest()
+            && is_alike
+    }
+
+    /// Whether this and `other` name the same bytes of the same file.
+    pub(crate) fn is_same_range(&self, other: &ComponentInfo<'_>) -> bool {
         self.record.offset == other.record.offset
             && self.record.size == other.record.size
-            && self.crc32() == other.crc32()
-            && self.encoding() == other.encoding()
+            && self.record.file == other.record.file
     }
 }
