@@ -148,10 +148,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Decides where each component goes, and takes the memory. `source_of` knows the file of each.
-    pub(crate) fn new<'s>(
-        all: &[Wanted<'_>],
-        source_of: impl Fn(&Wanted<'_>) -> &'s Source,
-    ) -> Result<Self> {
+    pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
         let mut spans: Vec<Option<Span>> = vec![None; all.len()];
         let mut files = BTreeSet::new();

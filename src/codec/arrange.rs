@@ -39,9 +39,8 @@ impl Arrangement {
         let mut scratch = Vec::new();
         while !out.is_empty() {
             let (block, at) = (item / self.count, item % self.count);
-            let items = (self.count - at)
-                .min((out.len() / width) as u64)
-                .min((PIECE_LEN / self.stride).max(1));
+            let items =
+                (self.count - at).min((out.len() / width) as u64).min((PIECE_LEN / self.stride).max(1));
             let (now, after) = out.split_at_mut(items as usize * width);
             scratch.resize(((items - 1) * self.stride) as usize + width, 0);
             read(block * self.step + at * self.stride, &mut scratch)?;

@@ -156,7 +156,8 @@ impl Decoder {
         if skip == 0 && out.len() == chunk.len {
             return self.decode(zstd, width, frame, chunk, out);
         }
-        if matches!(zstd.frames, Frames::Stream { .. }) {
+        // To decode a stream piece by piece takes the memory of its window; a short one takes less as a whole.
+        if matches!(zstd.frames, Frames::Stream { .. }) && chunk.len > MAX_CHUNK_LEN {
             return stream::decode(&mut self.zstd, frame, chunk, skip, out);
         }
         let mut whole = std::mem::take(&mut self.partial);

@@ -111,7 +111,12 @@ pub(super) fn decode(
         .and_then(|mut reader| reader.window_log_max(MAX_WINDOW_LOG).map(|()| reader))
         .map_err(|err| Error::io("set up the decoder", err))?;
     let skipped = io::copy(&mut (&mut reader).take(skip as u64), &mut io::sink()).map_err(failed)?;
-    ensure!(skipped == skip as u64, Frame, "the zstd stream decodes to {skipped} bytes, not to {}", chunk.len);
+    ensure!(
+        skipped == skip as u64,
+        Frame,
+        "the zstd stream decodes to {skipped} bytes, not to {}",
+        chunk.len
+    );
     reader.read_exact(out).map_err(failed)?;
     if skip + out.len() == chunk.len {
         let more = reader.read(&mut [0]).map_err(failed)?;
@@ -148,7 +153,8 @@ impl SeekTable {
         let mut footer = [0; TABLE_FOOTER as usize];
         read(footer_at, &mut footer)?;
         let count = u64::from(word(&footer).unwrap_or_default());
-        let Some(start) = footer_at.checked_sub(8 + 8 * count).filter(|_| word(&footer[5..]) == Some(TABLE_MAGIC))
+        let Some(start) =
+            footer_at.checked_sub(8 + 8 * count).filter(|_| word(&footer[5..]) == Some(TABLE_MAGIC))
         else {
             return Err(broken("is missing, or longer than the blob"));
         };
@@ -170,7 +176,10 @@ impl SeekTable {
             if stored.is_empty() {
                 frame_size = decoded;
             }
-            if decoded == 0 || frame_size as usize > super::MAX_CHUNK_LEN || u64::from(decoded) != left.min(frame_size.into()) {
+            if decoded == 0
+                || frame_size as usize > super::MAX_CHUNK_LEN
+                || u64::from(decoded) != left.min(frame_size.into())
+            {
                 return Err(broken("states frames that are not of one size, or do not add up"));
             }
             left -= u64::from(decoded);
@@ -214,7 +223,9 @@ mod tests {
         let content: Vec<u8> = (0..700_000u32).map(|at| (at / 3) as u8 ^ (at >> 9) as u8).collect();
         let skippable = [0x55, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
         for level in [1, 19, 22] {
-            let stored = [&stream(&content[..300_000], level)[..], &skippable, &stream(&content[300_000..], level)].concat();
+            let stored =
+                [&stream(&content[..300_000], level)[..], &skippable, &stream(&content[300_000..], level)]
+                    .concat();
             check(&stored, content.len()).unwrap();
             let chunk = Chunk { number: 0, at: 0, stored_len: stored.len(), len: content.len() };
             let mut zstd = Decompressor::new().unwrap();
@@ -249,7 +260,9 @@ mod tests {
             let mut bytes = vec![0; frames.iter().map(|(stored, _)| *stored as usize).sum()];
             bytes.extend([0x5e, 0x2a, 0x4d, 0x18]);
             bytes.extend((8 * frames.len() as u32 + 9).to_le_bytes());
-            frames.iter().for_each(|(stored, raw)| bytes.extend([stored.to_le_bytes(), raw.to_le_bytes()].concat()));
+            frames
+                .iter()
+                .for_each(|(stored, raw)| bytes.extend([stored.to_le_bytes(), raw.to_le_bytes()].concat()));
             bytes.extend((frames.len() as u32).to_le_bytes());
             bytes.push(0);
             bytes.extend(TABLE_MAGIC.to_le_bytes());

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use super::{Check, ComponentInfo, ComponentRecord, EncodingRecord, Frames, Index, Known, RAW, Symbol, Zstd};
+use super::{
+    Check, ComponentInfo, ComponentRecord, Encoding, EncodingRecord, Frames, Index, Known, RAW, Symbol, Zstd,
+};
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::digest::Digest;
 use crate::dtype::DType;
@@ -118,14 +120,16 @@ impl Index {
 
     /// Leaves of several tensors of one name only one.
     pub(crate) fn drop_duplicates(&mut self, keep: Keep) {
+        let is_unique = (0..self.len() as u32).all(|at| self.enter_name(at));
+        self.by_name.clear();
+        if is_unique {
+            return;
+        }
         let mut seen = HashSet::new();
         let count = self.len() as u32;
         let order: Box<dyn Iterator<Item = u32>> =
             if keep == Keep::First { Box::new(0..count) } else { Box::new((0..count).rev()) };
         let mut kept: Vec<u32> = order.filter(|&at| seen.insert(self.name_of(at))).collect();
-        if kept.len() == self.len() {
-            return;
-        }
         kept.sort_unstable();
         // Names and components of all tensors stand in the order of the tensors, without gaps.
         let (mut names, mut tensors, mut components) = (String::new(), Vec::new(), Vec::new());
@@ -205,5 +209,27 @@ impl<'a> ComponentInfo<'a> {
                 None => Frames::Stream { stored_len: self.record.size },
             },
         }
+    }
+
+    /// Whether this and `other` name the same blob, stored in the same way.
+    pub(crate) fn is_same_blob(&self, other: &ComponentInfo<'_>) -> bool {
+        let is_alike = match (self.encoding(), other.encoding()) {
+            // The table of one may have been read before that of the other.
+            (Encoding::Zstd(a), Encoding::Zstd(b)) if a.frames == Frames::Seekable => {
+                b.frames == Frames::Seekable && a.raw_size == b.raw_size
+            }
+            (a, b) => a == b && self.arrangement() == other.arrangement(),
+        };
+        self.is_same_range(other)
+            && self.crc32() == other.crc32()
+            && self.digest() == other.digest()
+            && is_alike
+    }
+
+    /// Whether this and `other` name the same bytes of the same file.
+    pub(crate) fn is_same_range(&self, other: &ComponentInfo<'_>) -> bool {
+        self.record.offset == other.record.offset
+            && self.record.size == other.record.size
+            && self.record.file == other.record.file
     }
 }

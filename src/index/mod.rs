@@ -7,8 +7,9 @@ mod check;
 mod foreign;
 mod parse;
 mod serialize;
+mod symbol;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
@@ -22,6 +23,8 @@ use crate::metadata::Metadata;
 
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
 pub(crate) use foreign::{Coding, DigestRecord, Keep, NewPart, NewTensor};
+
+use symbol::{Symbol, Symbols};
 
 /// A name that this library knows, or the text of one that it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,45 +84,6 @@ pub struct Zstd<'a> {
     pub stored: &'a [u32],
     /// What the frames are.
     pub frames: Frames,
-}
-
-/// An unsigned number that stands for a name: a code of the known ones, or from [`Symbols::BASE`] on the
-/// place of an unknown one.
-pub(crate) type Symbol = u16;
-
-/// The names that this library does not know, each kept once.
-#[derive(Debug, Default)]
-struct Symbols {
-    texts: Vec<Box<str>>,
-    by_text: HashMap<Box<str>, Symbol>,
-}
-
-impl Symbols {
-    const BASE: Symbol = 256;
-
-    fn intern(&mut self, text: &str) -> Result<Symbol> {
-        if let Some(symbol) = self.by_text.get(text) {
-            return Ok(*symbol);
-        }
-        let symbol = Symbol::try_from(self.texts.len()).ok().and_then(|len| len.checked_add(Self::BASE));
-        ensure!(
-            symbol.is_some() && text.len() <= 256,
-            Limit,
-            "the index holds too many or too long names of unknown types, layouts or encodings"
-        );
-        let symbol = symbol.unwrap_or_default();
-        self.texts.push(text.into());
-        self.by_text.insert(text.into(), symbol);
-        Ok(symbol)
-    }
-
-    fn text(&self, symbol: Symbol) -> &str {
-        symbol.checked_sub(Self::BASE).and_then(|at| self.texts.get(usize::from(at))).map_or("", |text| text)
-    }
-
-    fn resolve<T>(&self, symbol: Symbol, from_code: impl Fn(i32) -> Option<T>) -> Known<'_, T> {
-        from_code(i32::from(symbol)).map_or_else(|| Known::Unknown(self.text(symbol)), Known::Known)
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -278,13 +242,9 @@ impl Index {
         ensure!(count <= 255, Limit, "{count} components, the limit is 255");
         let start = u32::try_from(self.names.len());
         let at = u32::try_from(self.tensors.len());
-        let (Ok(name_start), Ok(name_len), Ok(at), Ok(dims_start), Ok(components_start)) = (
-            start,
-            u32::try_from(name.len()),
-            at,
-            u32::try_from(mark.dims),
-            u32::try_from(mark.components),
-        ) else {
+        let (Ok(name_start), Ok(name_len), Ok(at), Ok(dims_start), Ok(components_start)) =
+            (start, u32::try_from(name.len()), at, u32::try_from(mark.dims), u32::try_from(mark.components))
+        else {
             crate::error::fail!(
                 Limit,
                 "the index holds more than 2^32 names' bytes, dimensions or components"
@@ -517,27 +477,5 @@ impl<'a> ComponentInfo<'a> {
             Encoding::Zstd(zstd) => Some(zstd.raw_size),
             Encoding::Unknown(_) => None,
         }
-    }
-
-    /// Whether this and `other` name the same blob, stored in the same way.
-    pub(crate) fn is_same_blob(&self, other: &ComponentInfo<'_>) -> bool {
-        let is_alike = match (self.encoding(), other.encoding()) {
-            // The table of one may have been read before that of the other.
-            (Encoding::Zstd(a), Encoding::Zstd(b)) if a.frames == Frames::Seekable => {
-                b.frames == Frames::Seekable && a.raw_size == b.raw_size
-            }
-            (a, b) => a == b && self.arrangement() == other.arrangement(),
-        };
-        self.is_same_range(other)
-            && self.crc32() == other.crc32()
-            && self.digest() == other.digest()
-            && is_alike
-    }
-
-    /// Whether this and `other` name the same bytes of the same file.
-    pub(crate) fn is_same_range(&self, other: &ComponentInfo<'_>) -> bool {
-        self.record.offset == other.record.offset
-            && self.record.size == other.record.size
-            && self.record.file == other.record.file
     }
 }

@@ -20,6 +20,9 @@ const MAX_DETERMINISTIC_DEPTH: usize = 32;
 /// a growing vector may hold twice what it needs.
 const VALUE_COST: usize = 64;
 
+/// What a map of attributes is counted with: one node of a B-tree, however few entries it has.
+const MAP_COST: usize = 11 * (size_of::<String>() + size_of::<Value>());
+
 /// Reads CBOR from front to back.
 pub(super) struct Cbor<'b> {
     decoder: Decoder<'b>,
@@ -28,7 +31,10 @@ pub(super) struct Cbor<'b> {
 }
 
 fn broken(err: &minicbor::decode::Error, at: usize) -> Error {
-    Error::new(ErrorKind::Index, format!("the index is not the CBOR that the format asks for: {err} (byte {at})"))
+    Error::new(
+        ErrorKind::Index,
+        format!("the index is not the CBOR that the format asks for: {err} (byte {at})"),
+    )
 }
 
 impl<'b> Cbor<'b> {
@@ -38,7 +44,10 @@ impl<'b> Cbor<'b> {
     }
 
     /// Calls a function of minicbor and says where it failed.
-    fn call<T>(&mut self, read: impl FnOnce(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>) -> Result<T> {
+    fn call<T>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>,
+    ) -> Result<T> {
         let at = self.decoder.position();
         read(&mut self.decoder).map_err(|err| broken(&err, at))
     }
@@ -140,7 +149,9 @@ impl<'b> Cbor<'b> {
                 Token::Array(len) => open.push(Some(len)),
                 // More pairs than 2^63 do not fit in a file: the count that is kept ends too early or never.
                 Token::Map(len) => open.push(Some(len.saturating_mul(2))),
-                Token::BeginArray | Token::BeginMap | Token::BeginBytes | Token::BeginString => open.push(None),
+                Token::BeginArray | Token::BeginMap | Token::BeginBytes | Token::BeginString => {
+                    open.push(None)
+                }
                 Token::Tag(_) => open.push(Some(1)),
                 Token::Break => fail!(Index, "the index ends an array or map that did not begin"),
                 _ => {}
@@ -169,6 +180,7 @@ impl<'b> Cbor<'b> {
     /// Reads the attributes of a file or a tensor.
     pub(super) fn attributes_map(&mut self) -> Result<Metadata> {
         let mut attributes = Metadata::new();
+        self.spend(MAP_COST)?;
         self.map(|cbor, key| {
             cbor.spend(key.len())?;
             let value = cbor.value(1)?;
@@ -416,6 +428,6 @@ mod tests {
         assert_eq!(attributes["a"], Value::Float(1.25));
         assert_eq!(attributes["b"], Value::Float(-18_446_744_073_709_551_616.0));
         assert_eq!(attributes["c"], Value::Map(vec![("1".to_owned(), Value::Bytes(b"xy".to_vec()))]));
-        assert_eq!(Cbor::new(bytes, 200).attributes().unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(Cbor::new(bytes, 800).attributes().unwrap_err().kind(), ErrorKind::Limit);
     }
 }

@@ -66,7 +66,8 @@ fn push(index: &mut Index, name: &str, entry: &Entry<'_>, end: u64) -> Result<()
     let digest = stored_digest(entry.checksum.as_deref(), offset, size);
     let blob = Blob { shape, offset, size, swapped };
     let layout_name = entry.layout.as_deref().unwrap_or("dense");
-    let part = NewPart { role: Known::Known(Role::Data), dtype, file: 0, offset, size, coding: Coding::Raw, digest };
+    let part =
+        NewPart { role: Known::Known(Role::Data), dtype, file: 0, offset, size, coding: Coding::Raw, digest };
     let (layout, mut parts) = match (layout_name, encoding, dtype) {
         ("dense", "raw", Known::Known(dtype)) if swapped && dtype.size() > 1 => {
             let width = dtype.size() as u64;
@@ -118,7 +119,14 @@ struct Blob<'a> {
 
 /// The arrangement of `count` items in blocks of `block`.
 fn arrangement(blob: &Blob<'_>, width: u64, stride: u64, block: u64, count: u64) -> Arrangement {
-    Arrangement { width: width as u8, swapped: blob.swapped, stride, count: block, step: 8, len: count * width }
+    Arrangement {
+        width: width as u8,
+        swapped: blob.swapped,
+        stride,
+        count: block,
+        step: 8,
+        len: count * width,
+    }
 }
 
 impl Blob<'_> {
@@ -139,7 +147,9 @@ impl Blob<'_> {
     fn entries(&self, before: Option<u64>, each: u64) -> Result<u64> {
         match before.and_then(|before| self.size.checked_sub(before)) {
             Some(left) if left.is_multiple_of(each) => Ok(left / each),
-            _ => fail!(Size, "the sparse blob of {} bytes does not fit the shape {:?}", self.size, self.shape),
+            _ => {
+                fail!(Size, "the sparse blob of {} bytes does not fit the shape {:?}", self.size, self.shape)
+            }
         }
     }
 

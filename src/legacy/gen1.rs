@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::cbor::Cbor;
 use super::part::{
-    self, RawPart, RawTensor, logical_dtype, long_dtype, required, role_of, short_dtype, stored_digest, stream,
+    self, RawPart, RawTensor, logical_dtype, long_dtype, required, role_of, short_dtype, stored_digest,
+    stream,
 };
 use crate::dtype::DType;
 use crate::error::{Result, ensure};
@@ -89,7 +90,7 @@ fn component<'b>(cbor: &mut Cbor<'b>, part: &mut RawPart<'b>) -> Result<()> {
 
 fn push(index: &mut Index, name: &str, tensor: RawTensor<'_>) -> Result<()> {
     let shape = required(tensor.shape, "the shape")?;
-    let layout = match &*required(tensor.layout.as_deref(), "the format")? {
+    let layout = match required(tensor.layout.as_deref(), "the format")? {
         "dense" => Known::Known(Layout::Dense),
         "sparse_csr" => Known::Known(Layout::SparseCsr),
         "sparse_coo" => Known::Known(Layout::SparseCoo),

@@ -91,7 +91,9 @@ fn digest(text: &str) -> Result<Option<crate::digest::Digest>> {
     let lower_hex = |value: &str| {
         !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
-    let Some((algorithm, _)) = text.split_once(':').filter(|(name, value)| !name.is_empty() && lower_hex(value)) else {
+    let Some((algorithm, _)) =
+        text.split_once(':').filter(|(name, value)| !name.is_empty() && lower_hex(value))
+    else {
         fail!(Index, "{text:?} is no checksum: an algorithm, a colon, lower-case hexadecimal digits");
     };
     let digest = parse_digest(text);
@@ -164,7 +166,11 @@ fn shard(cbor: &mut Cbor<'_>, name: &str) -> Result<Shard> {
         Ok(())
     })?;
     let size = required(size, "the size of a shard")?;
-    ensure!(size >= 8 + FOOTER_LEN as u64, Size, "the shard {name:?} of {size} bytes is smaller than a footer");
+    ensure!(
+        size >= 8 + FOOTER_LEN as u64,
+        Size,
+        "the shard {name:?} of {size} bytes is smaller than a footer"
+    );
     let digest = text.as_deref().map(digest).transpose()?.flatten();
     Ok(Shard { name: name.to_owned(), size, digest })
 }
@@ -192,11 +198,20 @@ fn component<'b>(cbor: &mut Cbor<'b>, part: &mut RawPart<'b>) -> Result<()> {
             "blob" => {
                 let mut place = Vec::new();
                 cbor.array(|cbor| {
-                    ensure!(place.len() < 2, Index, "a blob is an offset and a length, here is a third number");
+                    ensure!(
+                        place.len() < 2,
+                        Index,
+                        "a blob is an offset and a length, here is a third number"
+                    );
                     place.push(cbor.uint()?);
                     Ok(())
                 })?;
-                ensure!(place.len() == 2, Index, "a blob is an offset and a length, here are {}", place.len());
+                ensure!(
+                    place.len() == 2,
+                    Index,
+                    "a blob is an offset and a length, here are {}",
+                    place.len()
+                );
                 (part.offset, part.size) = (Some(place[0]), Some(place[1]));
             }
             "shard" => part.shard = Some(cbor.text()?),
@@ -212,7 +227,7 @@ fn component<'b>(cbor: &mut Cbor<'b>, part: &mut RawPart<'b>) -> Result<()> {
 fn push(index: &mut Index, name: &str, tensor: RawTensor<'_>, shards: &HashMap<&str, u16>) -> Result<()> {
     let mut shape = required(tensor.shape, "the shape")?;
     ensure!(element_count(&shape).is_some(), Shape, "shape {shape:?} has more than 2^63 - 1 elements");
-    let layout = match &*required(tensor.layout.as_deref(), "the layout")? {
+    let layout = match required(tensor.layout.as_deref(), "the layout")? {
         "dense" => Known::Known(Layout::Dense),
         "zt.sparse_csr/1" => Known::Known(Layout::SparseCsr),
         "zt.sparse_coo/1" => Known::Known(Layout::SparseCoo),
@@ -297,7 +312,10 @@ fn convert<'a>(
                     Known::Known(dtype)
                 } else {
                     if dense && dense_len(shape, 1).map(|count| count.div_ceil(2)) != Some(len) {
-                        fail!(Size, "{len} bytes, the shape asks for half as many as its elements, rounded up");
+                        fail!(
+                            Size,
+                            "{len} bytes, the shape asks for half as many as its elements, rounded up"
+                        );
                     }
                     Known::Unknown(logical)
                 }

@@ -28,8 +28,8 @@ pub(crate) const FOOTER_LEN: usize = 40;
 /// The longest index that is read: that of generations 1.1 to 2, and of the latest reader of 0.1.
 const MAX_INDEX_LEN: u64 = 1 << 30;
 
-/// Memory that attributes may take, beside twice the bytes of the index.
-const ATTRIBUTE_BUDGET: usize = 8 << 20;
+/// Memory that attributes may take, beside twice the bytes of the file.
+const ATTRIBUTE_BUDGET: u64 = 8 << 20;
 
 const ZTEN0001: [u8; 8] = *b"ZTEN0001";
 const ZTEN1000: [u8; 8] = *b"ZTEN1000";
@@ -106,7 +106,8 @@ impl Envelope {
             Signature::Zten1000 if tail.ends_with(&ZTEN1000) => (Generation::Gen11, 16),
             Signature::Zten1000 => (Generation::Gen10, 8),
         };
-        let Some(len) = u64_at_end(tail, footer_len as usize - 8).filter(|_| file_size > 8 + footer_len) else {
+        let Some(len) = u64_at_end(tail, footer_len as usize - 8).filter(|_| file_size > 8 + footer_len)
+        else {
             fail!(Truncated, "the file of {file_size} bytes ends before its index");
         };
         // Before 1.1 nothing but this number marks the end of a file, so a wrong one means a file cut short.
@@ -120,7 +121,11 @@ impl Envelope {
             );
         }
         check_index_len(len)?;
-        ensure!(len <= end - 8, Footer, "the footer states an index of {len} bytes, the file has {file_size}");
+        ensure!(
+            len <= end - 8,
+            Footer,
+            "the footer states an index of {len} bytes, the file has {file_size}"
+        );
         Ok(Self { generation, offset: end - len, len, file_size, hash: None })
     }
 
@@ -134,11 +139,10 @@ impl Envelope {
                 "the index is damaged: the footer says xxh3:{expected:016x}, its bytes give xxh3:{found:016x}"
             );
         }
-        let cbor = Cbor::new(bytes, ATTRIBUTE_BUDGET.saturating_add(2 * bytes.len()));
+        let budget = ATTRIBUTE_BUDGET.saturating_add(self.file_size.saturating_mul(2));
+        let cbor = Cbor::new(bytes, budget as usize);
         match self.generation {
-            Generation::Gen01 => {
-                gen01::parse(cbor, self.offset).map(|index| self.parsed("zten/0.1", index))
-            }
+            Generation::Gen01 => gen01::parse(cbor, self.offset).map(|index| self.parsed("zten/0.1", index)),
             Generation::Gen10 => gen1::parse_1_0(cbor).map(|index| self.parsed("zten/1.0", index)),
             Generation::Gen11 => gen1::parse(cbor).map(|(format, index)| self.parsed(format, index)),
             Generation::Gen2 => gen2::parse(bytes, cbor, self),

@@ -202,7 +202,9 @@ mod tests {
         assert_eq!(parse_digest("crc32c:0xE3069283"), Some(Digest::Crc32c(0xe306_9283)));
         assert_eq!(parse_digest("crc32c:0xe3069283"), Some(Digest::Crc32c(0xe306_9283)));
         assert_eq!(parse_digest("xxh3:2d06800538d394c2"), Some(Digest::Xxh3(0x2d06_8005_38d3_94c2)));
-        for ignored in ["crc32c:E3069283", "crc32c:0xE306928", "md5:00", "crc32c", "sha256:00", "crc32c:0x+3069283"] {
+        for ignored in
+            ["crc32c:E3069283", "crc32c:0xE306928", "md5:00", "crc32c", "sha256:00", "crc32c:0x+3069283"]
+        {
             assert_eq!(parse_digest(ignored), None, "{ignored}");
         }
     }

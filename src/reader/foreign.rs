@@ -25,12 +25,22 @@ pub(super) struct OpenShard {
 pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -> Result<Vec<OpenShard>> {
     let open = |shard: Shard| {
         let Some(path) = path.map(|path| legacy::shard_path(path, &shard.name)) else {
-            fail!(FileNotFound, "the shard {:?} stands beside its file, and a file in memory has no place", shard.name);
+            fail!(
+                FileNotFound,
+                "the shard {:?} stands beside its file, and a file in memory has no place",
+                shard.name
+            );
         };
         let label = path.display().to_string();
         let source = Source::open(&path, mode).and_then(|source| {
             let len = source.len();
-            ensure!(len == shard.size, Truncated, "the shard {:?} has {len} bytes, expected {}", shard.name, shard.size);
+            ensure!(
+                len == shard.size,
+                Truncated,
+                "the shard {:?} has {len} bytes, expected {}",
+                shard.name,
+                shard.size
+            );
             let (mut head, mut tail) = ([0; 8], [0; legacy::FOOTER_LEN]);
             source.read(0, &mut head)?;
             source.read(len - tail.len() as u64, &mut tail)?;
@@ -110,7 +120,12 @@ impl Reader {
 
     /// Checks a component from its first byte to its last: its checksum, that it decodes, and where the file is
     /// strict, what its elements may be.
-    pub(super) fn check_whole(&self, wanted: &Wanted<'_>, decoder: &mut Decoder, scratch: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn check_whole(
+        &self,
+        wanted: &Wanted<'_>,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
         self.prepare(std::slice::from_ref(wanted))?;
         let part = wanted.part;
         let digest = part.digest();
@@ -144,7 +159,8 @@ impl Reader {
             Encoding::Zstd(zstd) => {
                 let mut decoded = Vec::new();
                 for chunk in codec::chunks(&zstd) {
-                    let stored = self.source_of(wanted).fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    let stored =
+                        self.source_of(wanted).fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
                     codec::check_header(zstd.frames, stored, &chunk)?;
                     decoded.resize(chunk.len, 0);
                     decoder.decode(&zstd, 1, stored, &chunk, &mut decoded)?;
@@ -211,7 +227,11 @@ impl Reader {
             let mut hasher = Hasher::like(digest);
             let len = shard.source.len();
             for at in (0..len).step_by(PIECE_LEN) {
-                hasher.update(shard.source.fetch(at, (len - at).min(PIECE_LEN as u64) as usize, &mut scratch)?);
+                hasher.update(shard.source.fetch(
+                    at,
+                    (len - at).min(PIECE_LEN as u64) as usize,
+                    &mut scratch,
+                )?);
             }
             expect(digest, hasher).map_err(|err| err.in_file(&shard.label))?;
         }

@@ -63,7 +63,8 @@ impl Cbor {
             }
             Self::Map(entries) => {
                 head(5, entries.len() as u64, &mut out);
-                let mut spelled: Vec<_> = entries.iter().map(|(key, value)| (key.bytes(), value.bytes())).collect();
+                let mut spelled: Vec<_> =
+                    entries.iter().map(|(key, value)| (key.bytes(), value.bytes())).collect();
                 spelled.sort();
                 spelled.into_iter().for_each(|(key, value)| out.extend([key, value].concat()));
             }

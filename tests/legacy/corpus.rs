@@ -121,7 +121,8 @@ fn check_tensor(reader: &Reader, tensor: &Json, file: &str) {
     let place = format!("{file}: {name:?}");
     let at = reader.find(name).unwrap();
     let info = reader.tensor(at).unwrap();
-    let mut shape: Vec<u64> = tensor["shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect();
+    let mut shape: Vec<u64> =
+        tensor["shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect();
     let is_dense = info.layout() == Known::Known(Layout::Dense);
     if is_dense && known_text(info.dtype(), |dtype| dtype.name()) == "float4_e2m1fn_x2" {
         *shape.last_mut().unwrap() /= 2;
@@ -136,7 +137,8 @@ fn check_tensor(reader: &Reader, tensor: &Json, file: &str) {
     if readable {
         together.as_ref().unwrap();
     } else {
-        let kind = if info.layout().known().is_some() { ErrorKind::UnknownDtype } else { ErrorKind::UnknownLayout };
+        let kind =
+            if info.layout().known().is_some() { ErrorKind::UnknownDtype } else { ErrorKind::UnknownLayout };
         assert_eq!(together.as_ref().unwrap_err().kind(), kind, "{place}");
     }
     if let Some(hash) = tensor.get("data_sha256") {
@@ -160,7 +162,11 @@ fn check_tensor(reader: &Reader, tensor: &Json, file: &str) {
         }
         assert_eq!(reader.read(at, component, Some(true)).unwrap().as_slice(), bytes, "{place}: {role}");
         if readable {
-            assert_eq!(together.as_ref().unwrap().buffer(component).unwrap().as_slice(), bytes, "{place}: {role}");
+            assert_eq!(
+                together.as_ref().unwrap().buffer(component).unwrap().as_slice(),
+                bytes,
+                "{place}: {role}"
+            );
         }
         let mut copy = vec![0xaa; bytes.len()];
         reader.read_into(vec![(at, component, &mut copy)], None).unwrap();
@@ -169,7 +175,11 @@ fn check_tensor(reader: &Reader, tensor: &Json, file: &str) {
         let (size, count) = (dtype.size(), bytes.len() / dtype.size());
         for (first, len) in [(0, count), (count / 3, count / 2), (count, 0), (0, count.min(1))] {
             let range = reader.read_range(at, component, first as u64, len as u64, None);
-            assert_eq!(range.unwrap().as_slice(), &bytes[first * size..(first + len) * size], "{place}: {role}");
+            assert_eq!(
+                range.unwrap().as_slice(),
+                &bytes[first * size..(first + len) * size],
+                "{place}: {role}"
+            );
         }
     }
 }
@@ -177,7 +187,8 @@ fn check_tensor(reader: &Reader, tensor: &Json, file: &str) {
 /// Checks a file in both modes and, where it has no shards, from bytes.
 pub(super) fn check_everywhere(path: &Path, expected: &Json) -> usize {
     let name = name_of(path);
-    let is_sharded = expected["tensors"].as_array().unwrap().iter().any(|tensor| tensor.get("shard").is_some());
+    let is_sharded =
+        expected["tensors"].as_array().unwrap().iter().any(|tensor| tensor.get("shard").is_some());
     for mode in [Mode::Mmap, Mode::Read] {
         for verify in [false, true] {
             let reader = open(path, mode, verify).unwrap_or_else(|err| panic!("{name}: {err}"));

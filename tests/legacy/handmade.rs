@@ -26,7 +26,11 @@ use Fate::{Fails, FailsVerify, Opens, Reads, Refused};
 const TABLE: &[(&str, Fate, &str)] = &[
     ("0.1-handmade/v0_big", Reads, "big-endian data is swapped"),
     ("0.1-handmade/v0_crc", Reads, ""),
-    ("0.1-handmade/v0_crc_bad", FailsVerify(ErrorKind::Checksum), "raw data is checked on request, as our own is"),
+    (
+        "0.1-handmade/v0_crc_bad",
+        FailsVerify(ErrorKind::Checksum),
+        "raw data is checked on request, as our own is",
+    ),
     ("0.1-handmade/v0_crc_zstd", Reads, ""),
     (
         "0.1-handmade/v0_crc_zstd_over_decoded",
@@ -49,7 +53,11 @@ const TABLE: &[(&str, Fate, &str)] = &[
     ("1.x-handmade/csr_u32", Reads, ""),
     ("1.x-handmade/csr_u64", Reads, ""),
     ("1.x-handmade/digest_null", Reads, ""),
-    ("1.x-handmade/dtype_complex64", Fails(ErrorKind::UnknownDtype), "no program writes this name: listed, read raw"),
+    (
+        "1.x-handmade/dtype_complex64",
+        Fails(ErrorKind::UnknownDtype),
+        "no program writes this name: listed, read raw",
+    ),
     ("1.x-handmade/dtype_f8_e4m3", Fails(ErrorKind::UnknownDtype), "as before"),
     ("1.x-handmade/dtype_float32", Fails(ErrorKind::UnknownDtype), "a name of 0.1 and 1.0 only"),
     ("1.x-handmade/dup_keys", Opens, "the last one counts"),
@@ -64,7 +72,11 @@ const TABLE: &[(&str, Fate, &str)] = &[
     ("1.x-handmade/md5_unknown", Reads, "a checksum that nobody knows checks nothing"),
     ("1.x-handmade/misaligned", Refused(ErrorKind::Offset), "blobs stand at multiples of 64"),
     ("1.x-handmade/neg_shape", Refused(ErrorKind::Index), ""),
-    ("1.x-handmade/no_tail_magic", Refused(ErrorKind::Index), "it looks like 1.0, whose index has other keys"),
+    (
+        "1.x-handmade/no_tail_magic",
+        Refused(ErrorKind::Index),
+        "it looks like 1.0, whose index has other keys",
+    ),
     ("1.x-handmade/no_version", Refused(ErrorKind::Index), ""),
     ("1.x-handmade/obj_attrs", Reads, ""),
     ("1.x-handmade/offset0", Refused(ErrorKind::Offset), "the signature is no data"),
@@ -87,7 +99,11 @@ const TABLE: &[(&str, Fate, &str)] = &[
     ("1.x-handmade/zstd_long", Fails(ErrorKind::Frame), "48 bytes where 24 are asked for"),
     ("1.x-handmade/zstd_short", Fails(ErrorKind::Frame), "12 bytes; the rest is not made up"),
     ("1.x-handmade/zstd_two_frames", Reads, ""),
-    ("2.x-handmade/baddig", FailsVerify(ErrorKind::Checksum), "whole shards are hashed when the file is verified"),
+    (
+        "2.x-handmade/baddig",
+        FailsVerify(ErrorKind::Checksum),
+        "whole shards are hashed when the file is verified",
+    ),
     ("2.x-handmade/badsize", Refused(ErrorKind::Truncated), "the shard is not the one that was meant"),
     ("2.x-handmade/bool_dtype", Refused(ErrorKind::UnknownDtype), "bool is a logical type"),
     ("2.x-handmade/coo_dup", Opens, "an entry that stands twice is summed, as SciPy does"),
@@ -103,7 +119,11 @@ const TABLE: &[(&str, Fate, &str)] = &[
 fn each_file_made_by_hand_meets_its_fate() {
     let paths = files(true);
     let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
-    assert_eq!(names, TABLE.iter().map(|row| row.0).collect::<Vec<_>>(), "the table lists every file, sorted");
+    assert_eq!(
+        names,
+        TABLE.iter().map(|row| row.0).collect::<Vec<_>>(),
+        "the table lists every file, sorted"
+    );
     for (path, (name, fate, why)) in paths.iter().zip(TABLE) {
         for mode in [Mode::Mmap, Mode::Read] {
             let found = match open(path, mode, false) {

@@ -93,7 +93,8 @@ fn attributes_keep_to_a_limit() {
 
 #[test]
 fn a_count_that_the_file_does_not_hold_is_refused() {
-    let counts = [b"\x9b\x00\xff\xff\xff\xff\xff\xff\xff".as_slice(), b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff"];
+    let counts =
+        [b"\x9b\x00\xff\xff\xff\xff\xff\xff\xff".as_slice(), b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff"];
     for count in counts {
         assert_eq!(from_bytes(gen01(&[], count)).unwrap_err().kind(), ErrorKind::Index);
         assert_eq!(from_bytes(gen1(&[], count)).unwrap_err().kind(), ErrorKind::Index);

@@ -86,11 +86,9 @@ fn typed(dtype: &str, logical: &str, shape: &[u64]) -> Cbor {
 
 #[test]
 fn a_good_file_is_read() {
-    for file in [
-        with(plain2()),
-        csr_file([0, 2, 1], [0, 2, 3]),
-        with(sharded("ignored".into()).without(&["shards"])),
-    ] {
+    for file in
+        [with(plain2()), csr_file([0, 2, 1], [0, 2, 3]), with(sharded("ignored".into()).without(&["shards"]))]
+    {
         let reader = from_bytes(&file).unwrap();
         read_all(&reader, true).unwrap();
         reader.verify(|_, _| true).unwrap();
@@ -168,10 +166,18 @@ fn what_must_be_refused_when_it_is_opened_is() {
         ("shard-table-key-not-text", with(sharded(1.into())), Index),
         ("shard-ref-not-in-table", with(plain2().set(&at("shard"), "s")), Index),
         ("shard-missing", with(sharded("s".into())), FileNotFound),
-        ("dense-extra-part", with(plain2().set(&["objects", "w", "parts", "more"], part("f32", 4096, 24))), Layout),
+        (
+            "dense-extra-part",
+            with(plain2().set(&["objects", "w", "parts", "more"], part("f32", 4096, 24))),
+            Layout,
+        ),
         ("dense-size-mismatch", with(plain2().set(&["objects", "w", "shape"], [7])), Size),
         ("dense-f4-size-mismatch", f4(4, &[0; 4]), Size),
-        ("csr-missing-part", with(index2("zt.sparse_csr/1", &[2, 3], map([("values", part("f32", 4096, 24))]))), Layout),
+        (
+            "csr-missing-part",
+            with(index2("zt.sparse_csr/1", &[2, 3], map([("values", part("f32", 4096, 24))]))),
+            Layout,
+        ),
         ("csr-signed-indices", csr_sizes(12, "i64", 24), Layout),
         ("csr-mixed-indices", csr_sizes(12, "u32", 24), Layout),
         ("csr-indptr-count", csr_sizes(12, "u64", 16), Size),
@@ -217,7 +223,12 @@ fn what_must_fail_when_it_is_used_does() {
         ("csr-column-twice", csr_file([2, 2, 1], [0, 2, 3]), Some(Sparse), None),
         ("unknown-encoding", unknown_encoding(), Some(UnknownEncoding), None),
         ("unknown-ltype", with(typed("u8", "x", &[24])), Some(UnknownDtype), None),
-        ("unknown-layout", with(plain2().set(&["objects", "w", "layout"], "x.y/1")), Some(UnknownLayout), None),
+        (
+            "unknown-layout",
+            with(plain2().set(&["objects", "w", "layout"], "x.y/1")),
+            Some(UnknownLayout),
+            None,
+        ),
     ];
     for (rule, file, reads, verifies) in cases {
         let reader = from_bytes(&file).unwrap_or_else(|err| panic!("{rule}: {err}"));

@@ -76,8 +76,11 @@ fn blobs_of_several_files_are_told_apart() {
             if let Some(shard) = shard {
                 data = data.set(&["shard"], shard);
             }
-            let tensor =
-                map([("layout", "dense".into()), ("shape", [len as u64].into()), ("parts", map([("data", data)]))]);
+            let tensor = map([
+                ("layout", "dense".into()),
+                ("shape", [len as u64].into()),
+                ("parts", map([("data", data)])),
+            ]);
             index = index.set(&["objects", name], tensor);
         }
         let path = dir.path().join("m.zt");
