@@ -176,21 +176,7 @@ impl Frame<'_> {
         if self.layout == Layout::Dense {
             return expect_len("data", first, Some(count));
         }
-        if self.layout == Layout::SparseCoo {
-            ensure!(
-                !self.shape.is_empty(),
-                Layout,
-                "a sparse_coo tensor has at least one dimension, this one has none"
-            );
-        } else {
-            ensure!(
-                self.shape.len() == 2,
-                Layout,
-                "a {} tensor has two dimensions, this one has shape {:?}",
-                self.layout.name(),
-                self.shape
-            );
-        }
+        self.check_rank()?;
         let stored = self.stored_count(first)?;
         for (role, part) in self.layout.roles().iter().zip(parts).skip(1) {
             ensure!(
@@ -201,6 +187,26 @@ impl Frame<'_> {
                 part.dtype.name()
             );
             expect_len(role.name(), *part, self.index_count(*role, stored))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the number of dimensions.
+    pub(crate) fn check_rank(&self) -> Result<()> {
+        match self.layout {
+            Layout::Dense => {}
+            Layout::SparseCoo => ensure!(
+                !self.shape.is_empty(),
+                Layout,
+                "a sparse_coo tensor has at least one dimension, this one has none"
+            ),
+            _ => ensure!(
+                self.shape.len() == 2,
+                Layout,
+                "a {} tensor has two dimensions, this one has shape {:?}",
+                self.layout.name(),
+                self.shape
+            ),
         }
         Ok(())
     }
@@ -321,24 +327,26 @@ impl Frame<'_> {
     }
 }
 
-/// Checks that within each row the columns ascend, given values that [`Frame::check_values`] found good.
+/// Checks that within each row the columns ascend, given unsigned values of one type that
+/// [`Frame::check_values`] found good.
 pub(crate) fn check_rows_ascend(dtype: DType, columns: &[u8], rows: &[u8]) -> Result<()> {
-    let mut starts = std::collections::HashSet::new();
-    each_index(dtype, rows, |_, start| {
-        starts.extend(start);
-        Ok(())
-    })?;
-    let mut previous = None;
-    each_index(dtype, columns, |at, column| {
-        ensure!(
-            starts.contains(&at) || previous < column,
-            Sparse,
-            "column {} at position {at} does not come after the one before it in its row",
-            show(column)
-        );
-        previous = column;
-        Ok(())
-    })
+    let width = dtype.size();
+    let value = |bytes: &[u8], at: usize| {
+        let mut word = [0; 8];
+        word[..width].copy_from_slice(&bytes[at * width..][..width]);
+        u64::from_le_bytes(word)
+    };
+    for row in 1..rows.len() / width {
+        for at in value(rows, row - 1) + 1..value(rows, row) {
+            let (before, column) = (value(columns, at as usize - 1), value(columns, at as usize));
+            ensure!(
+                before < column,
+                Sparse,
+                "column {column} at position {at} does not come after {before}, the one before it in its row"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_bound(at: u64, value: Option<u64>, bound: u64) -> Result<()> {

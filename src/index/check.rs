@@ -146,6 +146,8 @@ impl TensorInfo<'_> {
             roles.iter().map(|role| role.name()).collect::<Vec<_>>()
         );
         let Some(frame) = self.frame() else { return Ok(()) };
+        // Whoever reads one component relies on it, even where another cannot be judged.
+        frame.check_rank()?;
         frame.check_blocksize()?;
         let parts: Option<Vec<Part>> = self
             .components()

@@ -388,7 +388,9 @@ impl<'a> TensorInfo<'a> {
 
     /// Bytes of all its components, decoded; of one in an unknown encoding, as stored.
     pub fn len_bytes(&self) -> u64 {
-        self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len())).sum()
+        let lens = self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len()));
+        // What an index states of a stream is checked only when that is read.
+        lens.fold(0, u64::saturating_add)
     }
 
     /// The attribute `blocksize`, where it is two integers.

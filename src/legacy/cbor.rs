@@ -26,7 +26,7 @@ const MAP_COST: usize = 11 * (size_of::<String>() + size_of::<Value>());
 /// Reads CBOR from front to back.
 pub(super) struct Cbor<'b> {
     decoder: Decoder<'b>,
-    /// Bytes of memory that attributes may still take.
+    /// Bytes of memory that attributes and shapes may still take.
     budget: usize,
 }
 
@@ -38,7 +38,7 @@ fn broken(err: &minicbor::decode::Error, at: usize) -> Error {
 }
 
 impl<'b> Cbor<'b> {
-    /// A reader of `bytes`, whose attributes may take `budget` bytes of memory.
+    /// A reader of `bytes`, whose attributes and shapes may take `budget` bytes of memory.
     pub(super) fn new(bytes: &'b [u8], budget: usize) -> Self {
         Self { decoder: Decoder::new(bytes), budget }
     }
@@ -130,6 +130,8 @@ impl<'b> Cbor<'b> {
         let mut shape = Vec::new();
         self.array(|cbor| {
             ensure!(shape.len() < 64, Shape, "more than 64 dimensions");
+            // One byte of the file may become eight.
+            cbor.spend(size_of::<u64>())?;
             shape.push(cbor.uint()?);
             Ok(())
         })?;
@@ -182,7 +184,7 @@ impl<'b> Cbor<'b> {
         let mut attributes = Metadata::new();
         self.spend(MAP_COST)?;
         self.map(|cbor, key| {
-            cbor.spend(key.len())?;
+            cbor.spend(VALUE_COST + key.len())?;
             let value = cbor.value(1)?;
             attributes.insert(key.to_owned(), value);
             Ok(())
@@ -190,10 +192,13 @@ impl<'b> Cbor<'b> {
         Ok(attributes)
     }
 
-    fn spend(&mut self, len: usize) -> Result<()> {
-        match self.budget.checked_sub(VALUE_COST.saturating_add(len)) {
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        match self.budget.checked_sub(bytes) {
             Some(left) => self.budget = left,
-            None => fail!(Limit, "the attributes hold more values than this library keeps in memory"),
+            None => fail!(
+                Limit,
+                "the index holds more attributes or dimensions than this library keeps in memory"
+            ),
         }
         Ok(())
     }
@@ -201,7 +206,7 @@ impl<'b> Cbor<'b> {
     /// Reads any value. Of a tagged one the tag is dropped; what our metadata cannot spell comes near it.
     fn value(&mut self, depth: usize) -> Result<Value> {
         ensure!(depth < MAX_DEPTH, Index, "attributes stand more than {MAX_DEPTH} levels deep");
-        self.spend(0)?;
+        self.spend(VALUE_COST)?;
         Ok(match self.peek()? {
             Type::Array | Type::ArrayIndef => {
                 let mut items = Vec::new();

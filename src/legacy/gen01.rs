@@ -136,6 +136,8 @@ impl Blob<'_> {
         ensure!(
             offset.is_multiple_of(64)
                 && offset >= 64
+                // An empty blob stands where the next one would begin.
+                && offset <= end + 64
                 && offset.checked_add(size).is_some_and(|blob_end| blob_end <= end || size == 0),
             Offset,
             "the blob of {size} bytes at {offset} is not aligned to 64, or lies outside the part for blobs"

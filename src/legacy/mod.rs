@@ -28,8 +28,8 @@ pub(crate) const FOOTER_LEN: usize = 40;
 /// The longest index that is read: that of generations 1.1 to 2, and of the latest reader of 0.1.
 const MAX_INDEX_LEN: u64 = 1 << 30;
 
-/// Memory that attributes may take, beside twice the bytes of the file.
-const ATTRIBUTE_BUDGET: u64 = 8 << 20;
+/// Memory that attributes and shapes may take, beside twice the bytes of the file.
+const MEMORY_BUDGET: u64 = 8 << 20;
 
 const ZTEN0001: [u8; 8] = *b"ZTEN0001";
 const ZTEN1000: [u8; 8] = *b"ZTEN1000";
@@ -139,7 +139,7 @@ impl Envelope {
                 "the index is damaged: the footer says xxh3:{expected:016x}, its bytes give xxh3:{found:016x}"
             );
         }
-        let budget = ATTRIBUTE_BUDGET.saturating_add(self.file_size.saturating_mul(2));
+        let budget = MEMORY_BUDGET.saturating_add(self.file_size.saturating_mul(2));
         let cbor = Cbor::new(bytes, budget as usize);
         match self.generation {
             Generation::Gen01 => gen01::parse(cbor, self.offset).map(|index| self.parsed("zten/0.1", index)),

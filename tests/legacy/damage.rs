@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use ztensor::{ReadOptions, Reader};
+use ztensor::{ErrorKind, ReadOptions, Reader};
 
-use super::build::{gen01, map};
+use super::build::{gen01, gen2, index2, map, part};
 use super::{file, from_bytes, read_all};
 
 /// Does all that can be done with a file; its outcome does not matter.
@@ -15,7 +15,7 @@ fn try_everything(bytes: &[u8]) {
         let _ = read_all(&reader, true);
         let _ = reader.verify(|_, _| true);
         for (at, info) in reader.index().iter().enumerate() {
-            let _ = reader.read_many(&[at], None);
+            let _ = (info.len_bytes(), reader.read_many(&[at], None));
             for component in 0..info.components().len() {
                 let _ = reader.read_range(at, component, 1, 2, None);
             }
@@ -83,10 +83,10 @@ fn no_cut_panics() {
 fn numbers_of_the_oldest_sparse_layouts_do_not_overflow() {
     for layout in ["sparsecsr", "sparsecoo"] {
         for shape in [[u64::MAX, 1], [u64::MAX - 1, u64::MAX], [1 << 61, 0], [0, 0]] {
-            for size in [0, 1, 16, u64::MAX] {
+            for (offset, size) in [(64, 0), (64, 1), (64, 16), (64, u64::MAX), (u64::MAX - 63, 0)] {
                 let entry = map([
                     ("name", "w".into()),
-                    ("offset", 64.into()),
+                    ("offset", offset.into()),
                     ("size", size.into()),
                     ("dtype", "float64".into()),
                     ("layout", layout.into()),
@@ -98,4 +98,19 @@ fn numbers_of_the_oldest_sparse_layouts_do_not_overflow() {
             }
         }
     }
+}
+
+#[test]
+fn lengths_that_an_index_only_claims_do_not_overflow() {
+    let claim = |offset: u64| {
+        part("u8", offset, 24).set(&["encoding"], "zt.zstd-seekable/1").set(&["decoded_length"], u64::MAX)
+    };
+    let parts = map([("a", claim(4096)), ("b", claim(8192))]);
+    try_everything(&gen2(&[&[0; 24], &[0; 24]], &index2("vendor", &[1], parts).bytes()));
+    // One component cannot be judged, the others are read by themselves, and the shape has one dimension only.
+    let hidden = part("u64", 12288, 24).set(&["encoding"], "other").set(&["decoded_length"], 24);
+    let parts =
+        map([("values", part("u8", 4096, 3)), ("indices", part("u64", 8192, 24)), ("indptr", hidden)]);
+    let file = gen2(&[&[0; 3], &[0; 24], &[0; 24]], &index2("zt.sparse_csr/1", &[2], parts).bytes());
+    assert_eq!(from_bytes(&file).unwrap_err().kind(), ErrorKind::Layout);
 }
