@@ -151,9 +151,12 @@ impl Plan {
     pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
         let mut spans: Vec<Option<Span>> = vec![None; all.len()];
-        let mut files = BTreeSet::new();
+        let (mut files, mut last) = (BTreeSet::new(), None);
         for wanted in all {
-            if files.insert(wanted.part.file()) {
+            // Nearly always there is one file, or few that come one after the other.
+            if last.replace(wanted.part.file()) != Some(wanted.part.file())
+                && files.insert(wanted.part.file())
+            {
                 map(wanted.part.file(), all, source_of(wanted), &mut memories, &mut spans)?;
             }
         }

@@ -455,8 +455,11 @@ impl Reader {
     /// Checks all that can be checked before memory is taken.
     fn check_before(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<()> {
         let mut head = Vec::new();
-        self.prepare(wanted)?;
         for wanted in wanted {
+            if wanted.part.is_plain() {
+                continue;
+            }
+            self.prepare(wanted)?;
             let Encoding::Zstd(zstd) = wanted.part.encoding() else { continue };
             if matches!(zstd.frames, Frames::Stream { .. }) {
                 self.check_stream(wanted, zstd.raw_size).map_err(|err| self.explain(wanted, err))?;

@@ -79,18 +79,16 @@ impl Reader {
         }
     }
 
-    /// Reads the tables of frames that are still to be read.
-    pub(super) fn prepare(&self, wanted: &[Wanted<'_>]) -> Result<()> {
-        for wanted in wanted {
-            let Some((place, raw_size)) = wanted.part.seek_table() else { continue };
-            if place.get().is_none() {
-                let source = self.source_of(wanted);
-                let table = codec::SeekTable::read(wanted.part.stored_len(), raw_size, |at, out| {
-                    source.read(wanted.part.offset() + at, out)
-                });
-                // Another thread may have been faster; it has read the same.
-                let _ = place.set(table.map_err(|err| self.locate(wanted, err))?);
-            }
+    /// Reads the component's table of frames, if it has one that is still to be read.
+    pub(super) fn prepare(&self, wanted: &Wanted<'_>) -> Result<()> {
+        let Some((place, raw_size)) = wanted.part.seek_table() else { return Ok(()) };
+        if place.get().is_none() {
+            let source = self.source_of(wanted);
+            let table = codec::SeekTable::read(wanted.part.stored_len(), raw_size, |at, out| {
+                source.read(wanted.part.offset() + at, out)
+            });
+            // Another thread may have been faster; it has read the same.
+            let _ = place.set(table.map_err(|err| self.locate(wanted, err))?);
         }
         Ok(())
     }
@@ -126,7 +124,7 @@ impl Reader {
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
     ) -> Result<()> {
-        self.prepare(std::slice::from_ref(wanted))?;
+        self.prepare(wanted)?;
         let part = wanted.part;
         let digest = part.digest();
         if let Some(DigestRecord { digest, decoded: false, offset, len }) = digest {
