@@ -1,7 +1,88 @@
-# Every routine task by name; `make help` lists them.
+# Every routine task by name; `make help` lists them. Nothing has to be installed by hand but a Rust toolchain, a C and
+# C++ compiler, and Python 3.9 or later.
 CARGO ?= cargo
 PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ztensor
 
-.PHONY: header
+# Python packages that tests and builds need live outside the checkout, in an environment that clones share: torch alone
+# takes five gigabytes. Its name follows from what is in it.
+REQUIREMENTS := python/requirements-dev.txt
+ENVIRONMENT := $(CACHE)/environment-$(shell cksum < $(REQUIREMENTS) | cut -d' ' -f1)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ENV_PYTHON := $(ENVIRONMENT)/bin/python
+# The package itself, as the wheel has it, is installed here, apart for each clone.
+SITE := build/site
+IN_SITE := PYTHONPATH=$(CURDIR)/$(SITE)
+
+RUST_SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src -name '*.rs')
+PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel wheel develop demo clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+tools: ## check that the compilers are there, and say how to get them
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust with rustup (or your system's rust package)"; exit 1; }
+	@command -v cc >/dev/null && command -v c++ >/dev/null || { echo "a C and C++ compiler is missing: apt-get install build-essential"; exit 1; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' || { echo "$(PYTHON) is not Python 3.9 or later with venv: apt-get install python3-venv"; exit 1; }
+
+build: tools ## build the library for C: target/release/libztensor.so
+	$(CARGO) build --release
+
 header: ## write ztensor.h from src/ffi
 	ZTENSOR_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+
+fmt: ## format the Rust code
+	$(CARGO) fmt
+
+lint: tools ## check format and lints, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --quiet -- -D warnings
+
+test: lint test-rust test-c test-python test-wheel ## run everything; sets up all that it needs
+
+test-rust: tools ## Rust tests; the header in sync with the code is one of them
+	$(CARGO) test
+
+test-c: tools ## C programs against the header, as C99 and C++, under valgrind or sanitizers
+	scripts/test_c.sh
+
+test-python: $(SITE)/.installed ## Python tests and type check, with torch, SciPy and ml_dtypes
+	cd python && $(IN_SITE) $(ENV_PYTHON) -m pytest -q
+	cd python && MYPYPATH=src $(ENV_PYTHON) -m mypy
+
+test-wheel: dist/.wheel ## the wheel in a bare environment, without a Rust toolchain
+	scripts/test_wheel.sh dist/ztensor-*.whl
+
+wheel: dist/.wheel ## build the wheel for distribution into dist/
+
+develop: $(ENVIRONMENT)/.complete ## put the library beside the Python sources, to work on them with PYTHONPATH=python/src
+	cd python && $(ENV_PYTHON) -m maturin build --quiet --out ../build/develop
+	rm -rf python/src/ztensor/_native
+	cd python/src && $(ENV_PYTHON) -m zipfile -e ../../build/develop/ztensor-*.whl ../../build/develop
+	cp -r build/develop/ztensor/_native python/src/ztensor/
+
+demo: tools ## save a real model to .zt and load it back, bit for bit
+	scripts/demo.sh
+
+clean: ## remove what was built; the shared environment stays
+	rm -rf build dist target python/src/ztensor/_native
+
+$(ENVIRONMENT)/.complete: $(REQUIREMENTS) | tools
+	$(PYTHON) -m venv --clear $(ENVIRONMENT)
+	$(ENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+# zig links against the old glibc of manylinux2014, whatever this machine has; maturin audits the result.
+dist/.wheel: $(RUST_SOURCES) $(PYTHON_SOURCES) $(ENVIRONMENT)/.complete
+	rm -rf dist
+	cd python && PATH="$(ENVIRONMENT)/bin:$$PATH" $(ENV_PYTHON) -m maturin build --release --zig --compatibility manylinux2014 --out ../dist
+	$(ENV_PYTHON) -m auditwheel show dist/ztensor-*.whl
+	touch $@
+
+$(SITE)/.installed: dist/.wheel
+	rm -rf $(SITE)
+	$(ENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(SITE) dist/ztensor-*.whl
+	touch $@

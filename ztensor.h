@@ -24,8 +24,9 @@
  *             return 1;
  *         }
  *         zt_reader_free(reader);
+ *         // A program that does not know what the file holds asks zt_reader_describe() first.
  *         const float *values = zt_buffer_data(weights);
- *         printf("%f\n", values[0]);
+ *         if (zt_buffer_len(weights) >= sizeof *values) printf("%f\n", values[0]);
  *         zt_buffer_free(weights);
  *         return 0;
  *     }
@@ -44,7 +45,8 @@
  *            reader and lives as long, or as long as the library.
  * NULL       Is refused with ZT_ERR_NULL where nothing is said of it. An array may be NULL if its length is 0.
  * Handles    A handle of the wrong type, and usually one that was freed, is refused with ZT_ERR_ARGUMENT. That is a
- *            help in finding mistakes, not a promise: memory that was freed may hold anything by now.
+ *            help in finding mistakes, not a promise: memory that was freed may hold anything by now. Functions that return
+ *            no status give 0 or NULL for such a handle, and _free leaves it alone.
  * Threads    Any number of threads may use one reader. A writer is used by one at a time.
  * Text       UTF-8. Paths are the filesystem's bytes.
  * Numbers    Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
@@ -66,7 +68,7 @@
  * GROUPS
  *
  * Errors: zt_last_error_message, zt_status_name. Version: zt_abi_version, zt_version.
- * Names of codes: zt_dtype_..., zt_layout_name, zt_role_name, zt_filter_name.
+ * Names of codes: zt_dtype_..., zt_layout_name, zt_role_name, zt_encoding_name, zt_filter_name.
  * Reading: zt_reader_... Bytes: zt_buffer_..., zt_batch_... Writing: zt_writer_...
  */
 
@@ -205,14 +207,14 @@ typedef int32_t ZtLayout;
 typedef int32_t ZtRole;
 
 /**
- * What was done to a chunk before it was compressed; 0 where nothing is compressed.
- */
-typedef int32_t ZtFilter;
-
-/**
  * How a component is stored; 0 is one that this library does not know.
  */
 typedef int32_t ZtEncoding;
+
+/**
+ * What was done to a chunk before it was compressed; 0 where nothing is compressed.
+ */
+typedef int32_t ZtFilter;
 
 /**
  * What the file says of one component. All pointers belong to the reader.
@@ -231,7 +233,7 @@ typedef struct {
    */
   const char *encoding_name;
   /**
-   * Where its blob begins in the file.
+   * Where its blob begins in the file; of generation 2, in the shard that holds it.
    */
   uint64_t offset;
   /**
@@ -243,11 +245,11 @@ typedef struct {
    */
   uint64_t len;
   /**
-   * Decoded bytes of a chunk; 0 where nothing is compressed.
+   * Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
    */
   uint64_t chunk_len;
   /**
-   * CRC-32 of the stored bytes, if `has_crc32` is not 0.
+   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
    */
   uint32_t crc32;
   /**
@@ -304,6 +306,10 @@ typedef struct {
    * Bytes of all components, decoded.
    */
   uint64_t len;
+  /**
+   * Rows and columns of a block, of ZT_SPARSE_BSR and ZT_SPARSE_BSC; 0 of other layouts.
+   */
+  uint64_t blocksize[2];
   /**
    * Name of the element type, NUL-terminated.
    */
@@ -371,8 +377,9 @@ typedef struct {
    */
   size_t len;
   /**
-   * Components of one file that carry the same number, other than 0, are the same bytes and are stored once, as
-   * tied weights are. The caller vouches for it.
+   * Components of one file that carry the same number, other than 0, and the same element type are the same bytes and
+   * are stored once, as tied weights are, at the level of the first. The caller vouches for it; another length is
+   * refused with ZT_ERR_ARGUMENT.
    */
   uint64_t share;
   /**
@@ -414,7 +421,8 @@ typedef struct {
    */
   size_t component_count;
   /**
-   * The tensor's own key-values as the text of a JSON object, or NULL.
+   * The tensor's own key-values as the text of a JSON object, or NULL; as the file's in zt_writer_create(). The key
+   * "blocksize" is not to be among them where `blocksize` is set.
    */
   const char *attributes;
   /**
@@ -422,7 +430,8 @@ typedef struct {
    */
   size_t attributes_len;
   /**
-   * Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC.
+   * Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
+   * [blocks, rows, columns].
    */
   uint64_t blocksize[2];
   /**
@@ -469,7 +478,7 @@ typedef struct {
 #define ZT_ERR_NOT_FOUND 4
 
 /**
- * A tensor of this name was added before.
+ * A tensor of this name was added before, or two tensors of a file have one name.
  */
 #define ZT_ERR_DUPLICATE 5
 
@@ -554,7 +563,8 @@ typedef struct {
 #define ZT_ERR_OVERLAP 50
 
 /**
- * A byte count is not what shape and element type ask for.
+ * A byte count is not what shape and element type ask for, or memory of the caller has another length than what is
+ * to be read.
  */
 #define ZT_ERR_SIZE 51
 
@@ -953,6 +963,15 @@ const char *zt_layout_name(ZtLayout layout);
 const char *zt_role_name(ZtRole role);
 
 /**
+ * Names an encoding as files spell it: "raw" or "zstd". NULL for a code that is none.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_encoding_name(ZtEncoding encoding);
+
+/**
  * Names a filter as files spell it, such as "shuffle". NULL for a code that is none.
  *
  * Ownership: the text lives as long as the library is loaded.
@@ -971,8 +990,8 @@ const char *zt_filter_name(ZtFilter filter);
  *
  * Ownership: the caller frees `*out_reader` with zt_reader_free().
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, and ZT_ERR_SIGNATURE to ZT_ERR_LIMIT for a
- * file that breaks a rule of the format. On error `*out_reader` is unchanged.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to
+ * ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a rule of the format. On error `*out_reader` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_open(const char *path,
@@ -1014,10 +1033,21 @@ void zt_reader_free(ZtReader *reader);
 size_t zt_reader_count(const ZtReader *reader);
 
 /**
+ * Names the format of the file: "zt/1" for the one that this library writes, "zten/0.1", "zten/1.0", "zten/1.1",
+ * "zten/1.2" or "zt/2" for the older generations that it reads. NULL if `reader` is NULL.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_reader_format(const ZtReader *reader);
+
+/**
  * Describes all tensors in one call, in the order written. Tensor number i is element i of the array.
  *
  * The array is made by the first call and costs some 200 bytes a tensor; a program that looks at few tensors of
  * many uses zt_reader_describe().
+ * The shapes of all tensors stand behind each other, from the first one's `shape` on, and so do their components.
  *
  * Ownership: the array and all that it points to belong to the reader and live as long.
  * Threads: any.
@@ -1199,8 +1229,8 @@ ZtStatus zt_reader_read_range_into(const ZtReader *reader,
 /**
  * Checks every blob of the file against its checksum, on several threads.
  *
- * `progress` may be NULL. It is called on this thread, last of all with two equal numbers, and may stop the work by
- * answering anything but 0. `user` is passed on to it.
+ * `progress` may be NULL. It is called on this thread every megabyte, and at the end of a file that is found good
+ * with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
  *
  * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob;
@@ -1218,12 +1248,13 @@ ZtStatus zt_reader_verify(const ZtReader *reader,
  * stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
  * is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
  * has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
- * and NUL-terminated: the file's own key-values.
+ * and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
+ * what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
  *
  * Ownership: the caller frees `*out_writer` with zt_writer_free().
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_FILE_NOT_FOUND if the directory is not there, ZT_ERR_IO. On
- * error `*out_writer` is unchanged.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_FILE_NOT_FOUND if the directory is not there, ZT_ERR_IO,
+ * ZT_ERR_MEMORY. On error `*out_writer` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_create(const char *path,
@@ -1264,7 +1295,8 @@ ZtStatus zt_writer_add(ZtWriter *writer,
  *
  * Threads: one at a time.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
- * ZT_ERR_IO: what stood under the file's name stays.
+ * ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: what stood under the file's name stays. One failure comes
+ * after the file took its name: that the directory cannot be flushed, which the message says.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_finish(ZtWriter *writer);

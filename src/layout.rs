@@ -176,7 +176,6 @@ impl Frame<'_> {
         if self.layout == Layout::Dense {
             return expect_len("data", first, Some(count));
         }
-        self.check_rank()?;
         let stored = self.stored_count(first)?;
         for (role, part) in self.layout.roles().iter().zip(parts).skip(1) {
             ensure!(
@@ -187,26 +186,6 @@ impl Frame<'_> {
                 part.dtype.name()
             );
             expect_len(role.name(), *part, self.index_count(*role, stored))?;
-        }
-        Ok(())
-    }
-
-    /// Checks the number of dimensions.
-    pub(crate) fn check_rank(&self) -> Result<()> {
-        match self.layout {
-            Layout::Dense => {}
-            Layout::SparseCoo => ensure!(
-                !self.shape.is_empty(),
-                Layout,
-                "a sparse_coo tensor has at least one dimension, this one has none"
-            ),
-            _ => ensure!(
-                self.shape.len() == 2,
-                Layout,
-                "a {} tensor has two dimensions, this one has shape {:?}",
-                self.layout.name(),
-                self.shape
-            ),
         }
         Ok(())
     }
@@ -250,8 +229,24 @@ impl Frame<'_> {
         self.shape[dim] / self.blocksize.map_or(1, |blocksize| blocksize[dim])
     }
 
-    /// Checks that the size of blocks is there exactly when the layout is blocked, and divides the shape.
-    pub(crate) fn check_blocksize(&self) -> Result<()> {
+    /// Checks the number of dimensions, and that the size of blocks is there when the layout is blocked, and
+    /// divides the shape.
+    pub(crate) fn check_shape(&self) -> Result<()> {
+        match self.layout {
+            Layout::Dense => {}
+            Layout::SparseCoo => ensure!(
+                !self.shape.is_empty(),
+                Layout,
+                "a sparse_coo tensor has at least one dimension, this one has none"
+            ),
+            _ => ensure!(
+                self.shape.len() == 2,
+                Layout,
+                "a {} tensor has two dimensions, this one has shape {:?}",
+                self.layout.name(),
+                self.shape
+            ),
+        }
         match (self.layout.is_blocked(), self.blocksize) {
             (false, _) => Ok(()),
             (true, None) => {

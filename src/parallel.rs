@@ -4,17 +4,29 @@
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::error::Result;
 
 /// How many threads a call uses: what the caller asked for, or as many as the machine has where that is 0.
 pub(crate) fn thread_count(asked: usize) -> usize {
-    if asked > 0 { asked } else { thread::available_parallelism().map_or(1, usize::from) }
+    /// More are no faster on any machine, and a process may have only so many.
+    const MAX: usize = 256;
+    let count = if asked > 0 { asked } else { thread::available_parallelism().map_or(1, usize::from) };
+    count.min(MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts up to `count` threads; fewer where the system gives no more.
+fn spawn<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    count: usize,
+    run: impl FnOnce() + Copy + Send + 'scope,
+) -> Vec<ScopedJoinHandle<'scope, ()>> {
+    (0..count).map_while(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect()
 }
 
 /// Does `work` on every item, on up to `threads` threads of which the calling one is one. `set_up` makes what
@@ -59,7 +71,7 @@ pub(crate) fn for_each<T: Send, S>(
         }
     };
     thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let helpers = spawn(scope, threads.saturating_sub(1), run);
         run();
         for helper in helpers {
             helper.join().unwrap_or_else(|payload| resume_unwind(payload));
@@ -84,17 +96,19 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
     mut consume: impl FnMut(&T, R) -> Result<()>,
 ) -> Result<()> {
     let threads = threads.min(items.len());
-    if threads <= 1 {
+    let one_by_one = |consume: &mut dyn FnMut(&T, R) -> Result<()>| {
         let mut state = None;
-        for item in items {
+        items.iter().try_for_each(|item| {
             let state = match &mut state {
                 Some(state) => state,
                 none => none.insert(set_up()?),
             };
             let result = work(state, item)?;
-            consume(item, result)?;
-        }
-        return Ok(());
+            consume(item, result)
+        })
+    };
+    if threads <= 1 {
+        return one_by_one(&mut consume);
     }
 
     struct Shared<R> {
@@ -155,7 +169,10 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
         }
     };
     thread::scope(|scope| {
-        let helpers: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let helpers = spawn(scope, threads, run);
+        if helpers.is_empty() {
+            return one_by_one(&mut consume);
+        }
         let outcome = {
             let _stop = Stop { shared: &shared, wake: [&ready, &room], only_on_panic: false };
             items.iter().try_for_each(|item| {

@@ -3,6 +3,7 @@
 mod foreign;
 mod open;
 
+use std::ffi::CStr;
 use std::path::Path;
 
 use crc32fast::Hasher;
@@ -36,7 +37,7 @@ pub struct ReadOptions {
 #[derive(Debug)]
 pub struct Reader {
     label: String,
-    format: &'static str,
+    format: &'static CStr,
     source: Source,
     /// Files beside this one that hold some of its blobs.
     shards: Vec<OpenShard>,
@@ -46,7 +47,7 @@ pub struct Reader {
 }
 
 /// Bytes that are treated at once when raw data is read or checksummed.
-const PIECE_LEN: usize = 4 * 1024 * 1024;
+const PIECE_LEN: usize = 1024 * 1024;
 
 /// A component of the file that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +105,9 @@ impl<'a> Wanted<'a> {
         else {
             return Ok(());
         };
-        if frame.layout == Layout::Dense {
+        // Without the sizes of all components, none was checked when the file was opened.
+        let is_known = |part: ComponentInfo<'_>| part.dtype().known().is_some() && part.len_bytes().is_some();
+        if frame.layout == Layout::Dense || !self.tensor.components().all(is_known) {
             return Ok(());
         }
         let values = self.tensor.component(0);
@@ -342,8 +345,8 @@ impl Reader {
 
     /// Checks every blob of the file, each once, against its checksum, or where it has none by decoding it.
     ///
-    /// `progress` is called on the calling thread with the bytes done and the bytes to do, last of all with
-    /// two equal numbers; when it answers false, the work stops.
+    /// `progress` is called on the calling thread every megabyte with the bytes done and the bytes to do, and at
+    /// the end of a file that is found good with two equal numbers; when it answers false, the work stops.
     ///
     /// # Errors
     ///
@@ -353,7 +356,7 @@ impl Reader {
             .index
             .iter()
             .flat_map(|tensor| tensor.components().map(move |part| Wanted { tensor, part, start: 0, len: 0 }))
-            .filter(|wanted| wanted.part.stored_len() > 0)
+            .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
             .collect();
         wanted.sort_by_key(|wanted| (wanted.part.file(), wanted.part.offset(), wanted.tensor.number()));
         wanted.dedup_by(|later, first| later.part.is_same_blob(&first.part));
@@ -381,7 +384,7 @@ impl Reader {
                 continue;
             }
             match wanted.part.encoding() {
-                Encoding::Zstd(zstd) if wanted.part.crc32().is_none() => {
+                Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
                     pieces.extend(codec::chunks(&zstd).map(|chunk| Piece {
                         wanted,
                         at: chunk.at,
@@ -398,7 +401,7 @@ impl Reader {
             }
         }
         let total: u64 = pieces.iter().map(|piece| piece.len as u64).sum();
-        let mut done = 0;
+        let (mut done, mut reported) = (0, 0);
         let mut so_far = Hasher::new();
         parallel::in_order(
             self.threads,
@@ -442,7 +445,10 @@ impl Reader {
                     }
                 }
                 done += piece.len as u64;
-                ensure!(progress(done, total), Cancelled, "the progress callback asked to stop");
+                if done - reported >= PIECE_LEN as u64 || done == total {
+                    reported = done;
+                    ensure!(progress(done, total), Cancelled, "the progress callback asked to stop");
+                }
                 Ok(())
             },
         )?;

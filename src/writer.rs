@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crc32fast::Hasher;
 
-use crate::codec::{CHUNK_LEN, Encoder, Filter, MIN_COMPRESSED_LEN};
+use crate::codec::{self, CHUNK_LEN, Encoder, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up, blob_alignment};
 use crate::dtype::{DType, Element};
 use crate::error::{Result, ensure, fail};
@@ -38,8 +38,8 @@ pub struct Component<'a> {
     pub dtype: DType,
     /// Its elements, little-endian, in C order.
     pub bytes: &'a [u8],
-    /// Components of one file that carry the same number, other than 0, are the same bytes and are stored
-    /// once. The caller vouches for it.
+    /// Components of one file that carry the same number, other than 0, and the same element type are the same
+    /// bytes and are stored once, at the level of the first. The caller vouches for it.
     pub share: u64,
 }
 
@@ -121,12 +121,15 @@ struct Pending<'a> {
     bytes: &'a [u8],
     coding: Option<Coding>,
     share: u64,
-    /// Where the file ended before the blob, and where the blob begins.
-    before: u64,
+    /// Where the blob begins in the file.
     start: u64,
-    /// Stored sizes of the chunks so far.
+    /// Bytes at the front that wait to be written: compression made none of their chunks smaller, and if that
+    /// goes on, the component is stored raw.
+    waiting: usize,
+    /// Stored sizes of the chunks that were written.
     stored: Vec<u32>,
-    hasher: Hasher,
+    /// Of the waiting bytes, or of what was written.
+    hasher: Option<Hasher>,
     outcome: Outcome,
 }
 
@@ -149,9 +152,9 @@ struct Piece<'a> {
 
 /// What the helpers make of a piece.
 struct Made {
-    /// Of the bytes as they will be stored.
+    /// Of the frame, or of the bytes as they are.
     hasher: Hasher,
-    /// Set if the component is compressed.
+    /// Set if compression made the piece smaller.
     frame: Option<Vec<u8>>,
 }
 
@@ -169,10 +172,9 @@ impl Piece<'_> {
             Some(encoder) if encoder.0 == coding.level => encoder,
             other => other.insert((coding.level, Encoder::new(coding.level)?)),
         };
-        let mut frame = Vec::new();
-        encoder.encode(coding.filter, coding.width, self.bytes, &mut frame)?;
-        hasher.update(&frame);
-        Ok(Made { hasher, frame: Some(frame) })
+        let frame = encoder.encode(coding.filter, coding.width, self.bytes)?;
+        hasher.update(frame.as_deref().unwrap_or(self.bytes));
+        Ok(Made { hasher, frame })
     }
 }
 
@@ -389,10 +391,10 @@ impl Writer {
                     bytes,
                     coding: compress.then_some(coding),
                     share,
-                    before: 0,
                     start: 0,
+                    waiting: 0,
                     stored: Vec::new(),
-                    hasher: Hasher::new(),
+                    hasher: None,
                     outcome,
                 });
             }
@@ -403,52 +405,62 @@ impl Writer {
     /// Writes a piece, and with the last one of a component makes its record.
     fn put(&mut self, part: &mut Pending<'_>, piece: &Piece<'_>, made: Made) -> Result<()> {
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
-        let chunk_count = part.bytes.len().div_ceil(CHUNK_LEN) as u64;
-        if piece.is_first {
-            part.before = sink.position();
-            // Of a compressed blob the length is not known yet; its first chunk gives a guess.
-            let len =
-                made.frame.as_ref().map_or(part.bytes.len() as u64, |frame| frame.len() as u64 * chunk_count);
-            part.start = align_up(part.before, if len == 0 { ALIGNMENT } else { blob_alignment(len) });
-            if len > 0 {
-                sink.pad_to(part.start)?;
+        let len = part.bytes.len() as u64;
+        match (part.coding, made.frame) {
+            (Some(_), None) if part.stored.is_empty() => {
+                part.waiting += piece.bytes.len();
+                combine(&mut part.hasher, made.hasher);
             }
-            part.hasher = made.hasher;
-        } else {
-            part.hasher.combine(&made.hasher);
-        }
-        match &made.frame {
-            Some(frame) => {
-                part.stored.push(frame.len() as u32);
-                sink.write(frame)?;
+            (Some(coding), frame) => {
+                let made = match frame {
+                    Some(frame) => (frame, made.hasher),
+                    None => stored_frame(coding, piece.bytes),
+                };
+                if part.stored.is_empty() {
+                    // The blob's length is not known yet; this chunk gives a guess.
+                    let guess = made.0.len() as u64 * len.div_ceil(CHUNK_LEN as u64);
+                    part.start = begin_blob(sink, guess)?;
+                    part.hasher = None;
+                    for chunk in part.bytes[..part.waiting].chunks(CHUNK_LEN) {
+                        part.put_frame(sink, stored_frame(coding, chunk))?;
+                    }
+                }
+                part.put_frame(sink, made)?;
             }
-            None => sink.write(piece.bytes)?,
+            (None, _) => {
+                if piece.is_first {
+                    part.start = begin_blob(sink, len)?;
+                }
+                combine(&mut part.hasher, made.hasher);
+                sink.write(piece.bytes)?;
+            }
         }
         if !piece.is_last {
             return Ok(());
         }
-        let len = part.bytes.len() as u64;
         let stored: u64 = part.stored.iter().map(|&stored| u64::from(stored)).sum();
-        let mut encoding = RAW;
-        let mut size = len;
-        if let Some(coding) = part.coding {
-            if stored < len {
-                size = stored;
-                encoding = self.index.push_zstd(coding.filter, len, CHUNK_LEN as u32, &part.stored)?;
-            } else {
-                // Compression made it no smaller: back to where the blob began, and raw.
-                sink.rewind(part.before)?;
-                part.start = align_up(part.before, blob_alignment(len));
-                sink.pad_to(part.start)?;
-                sink.write(part.bytes)?;
-                part.hasher = Hasher::new();
-                part.hasher.update(part.bytes);
+        let is_compressed = part.coding.is_some() && stored > 0 && stored < len;
+        if part.coding.is_some() && !is_compressed {
+            // Compression made it no smaller: raw, and if some of it was written, back to where the blob began.
+            if stored > 0 {
+                sink.rewind(part.start)?;
+                let mut hasher = Hasher::new();
+                hasher.update(part.bytes);
+                part.hasher = Some(hasher);
             }
+            part.start = begin_blob(sink, len)?;
+            sink.write(part.bytes)?;
         }
+        let encoding = match part.coding {
+            Some(coding) if is_compressed => {
+                self.index.push_zstd(coding.filter, len, CHUNK_LEN as u32, &part.stored)?
+            }
+            _ => RAW,
+        };
         part.outcome = Outcome::Stored(ComponentRecord {
             offset: part.start,
-            size,
-            crc32: part.hasher.clone().finalize(),
+            size: if is_compressed { stored } else { len },
+            crc32: part.hasher.take().map_or(0, Hasher::finalize),
             check: Check::Crc32,
             file: 0,
             encoding,
@@ -486,6 +498,41 @@ impl Writer {
         self.state = State::Finished;
         Ok(bytes)
     }
+}
+
+impl Pending<'_> {
+    fn put_frame(&mut self, sink: &mut Sink, (frame, hasher): (Vec<u8>, Hasher)) -> Result<()> {
+        combine(&mut self.hasher, hasher);
+        self.stored.push(frame.len() as u32);
+        sink.write(&frame)
+    }
+}
+
+/// A frame of a chunk that compression makes no smaller, and its checksum.
+fn stored_frame(coding: Coding, chunk: &[u8]) -> (Vec<u8>, Hasher) {
+    let frame = codec::store(coding.filter, coding.width, chunk);
+    let mut hasher = Hasher::new();
+    hasher.update(&frame);
+    (frame, hasher)
+}
+
+/// Adds a checksum of what follows.
+fn combine(so_far: &mut Option<Hasher>, next: Hasher) {
+    match so_far {
+        Some(hasher) => hasher.combine(&next),
+        None => *so_far = Some(next),
+    }
+}
+
+/// Pads up to where a blob of `len` bytes begins.
+fn begin_blob(sink: &mut Sink, len: u64) -> Result<u64> {
+    if len == 0 {
+        // It has no byte to align, only an offset to state.
+        return Ok(align_up(sink.position(), ALIGNMENT));
+    }
+    let start = align_up(sink.position(), blob_alignment(len));
+    sink.pad_to(start)?;
+    Ok(start)
 }
 
 /// The record of a component that was stored, or of the one that it is the same as.
@@ -529,13 +576,16 @@ impl Tensor<'_> {
             shape: self.shape,
             blocksize: self.effective_blocksize(),
         };
-        frame.check_blocksize()?;
+        frame.check_shape()?;
         let parts: Vec<Part> = self
             .components
             .iter()
             .map(|component| Part { dtype: component.dtype, len: component.bytes.len() as u64 })
             .collect();
         frame.check_parts(&parts)?;
+        if self.dtype == DType::Bool {
+            check_bools(self.components[0].bytes)?;
+        }
         if self.layout == Layout::Dense {
             return Ok(());
         }
@@ -560,6 +610,17 @@ impl Tensor<'_> {
         }
         attributes
     }
+}
+
+/// Checks that every byte is 0 or 1.
+fn check_bools(bytes: &[u8]) -> Result<()> {
+    // Block by block, so that the search runs on vectors.
+    let Some(block) = bytes.chunks(4096).position(|block| block.iter().fold(0, |all, byte| all | byte) > 1)
+    else {
+        return Ok(());
+    };
+    let at = bytes[block * 4096..].iter().position(|&byte| byte > 1).map_or(0, |at| block * 4096 + at);
+    fail!(Argument, "byte {at} of the bools is {}; a bool is 0 or 1", bytes[at])
 }
 
 /// Checks that components that are said to be the same bytes have the same length.

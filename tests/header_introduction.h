@@ -24,8 +24,9 @@
  *             return 1;
  *         }
  *         zt_reader_free(reader);
+ *         // A program that does not know what the file holds asks zt_reader_describe() first.
  *         const float *values = zt_buffer_data(weights);
- *         printf("%f\n", values[0]);
+ *         if (zt_buffer_len(weights) >= sizeof *values) printf("%f\n", values[0]);
  *         zt_buffer_free(weights);
  *         return 0;
  *     }
@@ -44,7 +45,8 @@
  *            reader and lives as long, or as long as the library.
  * NULL       Is refused with ZT_ERR_NULL where nothing is said of it. An array may be NULL if its length is 0.
  * Handles    A handle of the wrong type, and usually one that was freed, is refused with ZT_ERR_ARGUMENT. That is a
- *            help in finding mistakes, not a promise: memory that was freed may hold anything by now.
+ *            help in finding mistakes, not a promise: memory that was freed may hold anything by now. Functions that return
+ *            no status give 0 or NULL for such a handle, and _free leaves it alone.
  * Threads    Any number of threads may use one reader. A writer is used by one at a time.
  * Text       UTF-8. Paths are the filesystem's bytes.
  * Numbers    Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
@@ -66,6 +68,6 @@
  * GROUPS
  *
  * Errors: zt_last_error_message, zt_status_name. Version: zt_abi_version, zt_version.
- * Names of codes: zt_dtype_..., zt_layout_name, zt_role_name, zt_filter_name.
+ * Names of codes: zt_dtype_..., zt_layout_name, zt_role_name, zt_encoding_name, zt_filter_name.
  * Reading: zt_reader_... Bytes: zt_buffer_..., zt_batch_... Writing: zt_writer_...
  */

@@ -103,20 +103,21 @@ fn check(reader: &Reader, tensors: &[Owned]) {
     reader.verify(|_, _| true).unwrap();
 }
 
-/// Bytes with some structure, so that compression has something to do.
-fn bytes(len: usize) -> impl Strategy<Value = Vec<u8>> {
+/// Bytes with some structure, so that compression has something to do; of bools, each 0 or 1.
+fn bytes(dtype: DType, len: usize) -> impl Strategy<Value = Vec<u8>> {
     (any::<u64>(), 0u32..4).prop_map(move |(seed, kind)| {
         let mut state = seed | 1;
         (0..len)
             .map(|at| {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let noise = (state >> 56) as u8;
-                match kind {
+                let byte = match kind {
                     0 => noise,
                     1 => 0,
                     2 => (at / 7) as u8,
                     _ => noise & 3,
-                }
+                };
+                if dtype == DType::Bool { byte & 1 } else { byte }
             })
             .collect()
     })
@@ -140,7 +141,7 @@ fn integers(dtype: DType, values: &[u64]) -> Vec<u8> {
 fn dense() -> impl Strategy<Value = Owned> {
     (dtype(), prop::collection::vec(0u64..12, 0..4), 0i32..4).prop_flat_map(|(dtype, shape, level)| {
         let len = shape.iter().product::<u64>() as usize * dtype.size();
-        bytes(len).prop_map(move |bytes| Owned {
+        bytes(dtype, len).prop_map(move |bytes| Owned {
             dtype,
             layout: Layout::Dense,
             shape: shape.clone(),
@@ -164,7 +165,7 @@ fn sparse() -> impl Strategy<Value = Owned> {
             let blocksize = layout.is_blocked().then_some([2u64, 3u64]);
             let [rows, columns] = blocksize.unwrap_or([1, 1]);
             let values = entries.len() * (rows * columns) as usize * dtype.size();
-            bytes(values).prop_map(move |values| {
+            bytes(dtype, values).prop_map(move |values| {
                 let mut components = vec![(dtype, values)];
                 if layout == Layout::SparseCoo {
                     let (rows, columns): (Vec<u64>, Vec<u64>) = entries.iter().copied().unzip();
@@ -275,6 +276,48 @@ fn large_tensors_round_trip() {
     }
 }
 
+/// Noise, of which compression makes nothing smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 88172645463325252u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(next).collect()
+}
+
+#[test]
+fn chunks_that_compress_and_chunks_that_do_not_share_a_component() {
+    const MIB: usize = 1 << 20;
+    let dense = |dtype: DType, bytes: Vec<u8>| Owned {
+        dtype,
+        layout: Layout::Dense,
+        shape: vec![(bytes.len() / dtype.size()) as u64],
+        blocksize: None,
+        components: vec![(dtype, bytes)],
+        level: 3,
+        attributes: Metadata::new(),
+    };
+    // What a sample of the first chunk promises is less than what storing the others costs.
+    let mut hardly = noise(9 * MIB);
+    hardly[MIB / 2..][..1200].iter_mut().step_by(8).for_each(|byte| *byte = 0);
+    let tensors = [
+        dense(DType::UInt8, [noise(3 * MIB), vec![0; MIB], noise(MIB + 5)].concat()),
+        dense(DType::Float32, [vec![0; MIB], noise(2 * MIB)].concat()),
+        dense(DType::Float64, hardly),
+        dense(DType::UInt8, noise(300_000)),
+    ];
+    let bytes = write(&tensors, None, 1);
+    assert!(bytes == write(&tensors, None, 3), "the same bytes for any number of threads");
+    let reader = Reader::from_bytes(bytes, ReadOptions::default()).unwrap();
+    let is_raw: Vec<bool> =
+        reader.index().iter().map(|info| info.component(0).unwrap().encoding() == Encoding::Raw).collect();
+    assert_eq!(is_raw, [false, false, true, true]);
+    check(&reader, &tensors);
+}
+
 #[test]
 fn shared_components_are_stored_once() {
     let bytes = vec![5u8; 1000];
@@ -318,6 +361,18 @@ fn a_refused_tensor_changes_nothing() {
     assert_eq!(refused(&mut writer, "", &[1]).kind(), ErrorKind::Name);
     assert_eq!(refused(&mut writer, "b", &[u64::MAX, 2]).kind(), ErrorKind::Shape);
     assert_eq!(refused(&mut writer, "b", &[1; 65]).kind(), ErrorKind::Shape);
+    let bools = Component { dtype: DType::Bool, bytes: &[0, 1, 2], share: 0 };
+    let tensor = Tensor {
+        name: "bools",
+        dtype: DType::Bool,
+        shape: &[3],
+        layout: Layout::Dense,
+        blocksize: None,
+        components: &[bools],
+        level: 0,
+        attributes: Metadata::new(),
+    };
+    assert_eq!(writer.add(&[tensor]).unwrap_err().kind(), ErrorKind::Argument);
     writer.add_dense("b", &[1], &[1u8]).unwrap();
     let bytes = writer.finish().unwrap().unwrap();
     assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::State);
@@ -326,12 +381,12 @@ fn a_refused_tensor_changes_nothing() {
 
 #[test]
 fn damage_is_found_where_it_is() {
-    let values: Vec<f32> = (0..200_000).map(|at| at as f32).collect();
+    let values: Vec<f32> = (0..400_000).map(|at| at as f32).collect();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.zt");
     let mut writer = Writer::create(&path, WriteOptions::default()).unwrap();
-    writer.add_dense("good", &[200_000], &values).unwrap();
-    writer.add_dense("bad", &[200_000], &values).unwrap();
+    writer.add_dense("good", &[400_000], &values).unwrap();
+    writer.add_dense("bad", &[400_000], &values).unwrap();
     writer.finish().unwrap();
     let at = {
         let reader = open(&path, Mode::Mmap, false, 0);

@@ -13,7 +13,7 @@ use crate::index::{Frames, Zstd};
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
-pub(crate) use plane::Encoder;
+pub(crate) use plane::{Encoder, store};
 pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.
@@ -122,6 +122,13 @@ impl Decoder {
             return stream::decode(&mut self.zstd, frame, chunk, 0, out);
         }
         check_header(zstd.frames, frame, chunk)?;
+        ensure!(
+            zstd.frames != Frames::Chunks
+                || zstd::zstd_safe::find_frame_compressed_size(frame) == Ok(frame.len()),
+            Frame,
+            "chunk {} is not one zstd frame and nothing else",
+            chunk.number
+        );
         let filter = zstd.filter;
         let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
         self.filtered.resize(if direct { 0 } else { out.len() }, 0);

@@ -30,6 +30,15 @@ enum Mode {
     Match,
 }
 
+/// A plane, and what is done to it.
+struct Plane {
+    start: usize,
+    end: usize,
+    mode: Mode,
+    /// The frame that zstd made of it, where it was tried out.
+    tried: Option<Vec<u8>>,
+}
+
 /// Encodes chunks. One for each thread.
 pub(crate) struct Encoder {
     level: i32,
@@ -37,7 +46,8 @@ pub(crate) struct Encoder {
     probe: Compressor<'static>,
     literals: Compressor<'static>,
     filtered: Vec<u8>,
-    parts: [Vec<u8>; 2],
+    with_matches: Vec<u8>,
+    with_literals: Vec<u8>,
 }
 
 fn compressor(level: i32) -> Result<Compressor<'static>> {
@@ -67,107 +77,237 @@ impl Encoder {
             probe: compressor(1)?,
             literals: compressor(LITERALS_LEVEL)?,
             filtered: Vec::with_capacity(CHUNK_LEN),
-            parts: Default::default(),
+            with_matches: Vec::new(),
+            with_literals: Vec::new(),
         })
     }
 
-    /// Filters and compresses a chunk, of at most 16 MiB, and appends the frame to `out`.
-    pub(crate) fn encode(
-        &mut self,
-        filter: Filter,
-        width: usize,
-        raw: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    /// Filters and compresses a chunk, of at most 16 MiB. `None` if that makes it no smaller.
+    pub(crate) fn encode(&mut self, filter: Filter, width: usize, raw: &[u8]) -> Result<Option<Vec<u8>>> {
         if filter == Filter::None {
-            return self.build(&[(0, raw.len())], raw, out);
+            return self.build(&[(0, raw.len())], raw);
         }
         let mut filtered = std::mem::take(&mut self.filtered);
         filtered.resize(raw.len(), 0);
         filter.apply(width, raw, &mut filtered);
-        let plane = raw.len() / width;
-        let mut planes: Vec<(usize, usize)> = (0..width).map(|at| (at * plane, (at + 1) * plane)).collect();
-        // The bytes that fill no element belong to the last plane.
-        if let Some(last) = planes.last_mut() {
-            last.1 = raw.len();
-        }
-        let result = self.build(&planes, &filtered, out);
+        let result = self.build(&planes(width, raw.len()), &filtered);
         self.filtered = filtered;
         result
     }
 
-    fn build(&mut self, planes: &[(usize, usize)], content: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let mut modes = Vec::with_capacity(planes.len());
-        for &(start, end) in planes {
-            modes.push(self.choose(&content[start..end])?);
+    fn build(&mut self, ranges: &[(usize, usize)], content: &[u8]) -> Result<Option<Vec<u8>>> {
+        let is_plain = ranges.len() == 1;
+        let mut planes = Vec::with_capacity(ranges.len());
+        for &(start, end) in ranges {
+            let (mode, tried) = self.choose(&content[start..end], is_plain)?;
+            planes.push(Plane { start, end, mode, tried });
         }
+        if planes.iter().all(|plane| plane.mode == Mode::Store) {
+            return Ok(None);
+        }
+        let is_match = |plane: &Plane| plane.mode == Mode::Match;
+        let mut frame = Vec::new();
+        let mut builder = frame::Builder::new(&mut frame, content.len() as u32);
         // Only one part may hold matches: it spans from the first plane that wants them to the last.
-        let first = modes.iter().position(|mode| *mode == Mode::Match);
-        let last = modes.iter().rposition(|mode| *mode == Mode::Match);
-        let mut builder = frame::Builder::new(out, content.len() as u32);
-        let mut at = 0;
-        while at < planes.len() {
-            let (start, mut end) = planes[at];
-            match modes[at] {
-                Mode::Repeat
-                    if first.is_none_or(|first| at < first) || last.is_some_and(|last| at > last) =>
-                {
-                    builder.repeat(content[start], end - start);
-                }
-                Mode::Store if first.is_none_or(|first| at < first) || last.is_some_and(|last| at > last) => {
-                    builder.store(&content[start..end]);
-                }
-                Mode::Literals
-                    if first.is_none_or(|first| at < first) || last.is_some_and(|last| at > last) =>
-                {
-                    let plane = &content[start..end];
-                    compress(&mut self.literals, plane, &mut self.parts[0])?;
-                    if frame::has_sequences(&self.parts[0]) {
-                        builder.store(plane);
-                    } else {
-                        builder.splice(&self.parts[0]);
-                    }
-                }
-                _ => {
-                    at = last.unwrap_or(at);
-                    end = planes[at].1;
-                    compress(&mut self.search, &content[start..end], &mut self.parts[0])?;
-                    builder.splice(&self.parts[0]);
-                }
-            }
-            at += 1;
+        let first = planes.iter().position(is_match).unwrap_or(planes.len());
+        let last = planes.iter().rposition(is_match).map_or(planes.len(), |last| last + 1);
+        for plane in &planes[..first] {
+            self.add(&mut builder, plane, content)?;
+        }
+        match &planes[first..last] {
+            [] => {}
+            [Plane { tried: Some(tried), .. }] => builder.splice(tried),
+            [one, .., other] => self.add_matched(&mut builder, &content[one.start..other.end])?,
+            [one] => self.add_matched(&mut builder, &content[one.start..one.end])?,
+        }
+        for plane in &planes[last..] {
+            self.add(&mut builder, plane, content)?;
         }
         builder.finish(content);
+        Ok((frame.len() < content.len()).then_some(frame))
+    }
+
+    fn add_matched(&mut self, builder: &mut frame::Builder<'_>, content: &[u8]) -> Result<()> {
+        compress(&mut self.search, content, &mut self.with_matches)?;
+        builder.splice(&self.with_matches);
         Ok(())
     }
 
-    /// What to do with a plane.
-    fn choose(&mut self, plane: &[u8]) -> Result<Mode> {
+    /// Adds a plane without matches.
+    fn add(&mut self, builder: &mut frame::Builder<'_>, plane: &Plane, content: &[u8]) -> Result<()> {
+        let bytes = &content[plane.start..plane.end];
+        match (plane.mode, &plane.tried) {
+            (Mode::Repeat, _) => builder.repeat(bytes[0], bytes.len()),
+            (Mode::Literals, Some(tried)) => builder.splice(tried),
+            (Mode::Literals, None) => {
+                compress(&mut self.literals, bytes, &mut self.with_literals)?;
+                if frame::has_sequences(&self.with_literals) {
+                    builder.store(bytes);
+                } else {
+                    builder.splice(&self.with_literals);
+                }
+            }
+            (Mode::Store | Mode::Match, _) => builder.store(bytes),
+        }
+        Ok(())
+    }
+
+    /// What to do with a plane; with its frame where that was tried out.
+    ///
+    /// `is_plain` says that the data was not filtered: bytes that are text, pictures or masks, whose repetitions
+    /// a sample sees but in part.
+    fn choose(&mut self, plane: &[u8], is_plain: bool) -> Result<(Mode, Option<Vec<u8>>)> {
         if plane.len() < 2 {
-            return Ok(Mode::Store);
+            return Ok((Mode::Store, None));
         }
         if plane[1..] == plane[..plane.len() - 1] {
-            return Ok(Mode::Repeat);
+            return Ok((Mode::Repeat, None));
         }
-        let [with_literals, with_matches] = &mut self.parts;
-        let (len, literals, matches) = if self.level >= EXHAUSTIVE_LEVEL || plane.len() < MIN_SAMPLED {
-            let literals = compress(&mut self.literals, plane, with_literals)?;
-            let matches = compress(&mut self.search, plane, with_matches)?;
-            (plane.len(), literals, matches)
-        } else {
-            let sample = &plane[plane.len() / 2..][..MIN_SAMPLED / 4];
-            let literals = compress(&mut self.literals, sample, with_literals)?;
-            let matches = compress(&mut self.probe, sample, with_matches)?;
-            (sample.len(), literals, matches)
-        };
-        let literals = if frame::has_sequences(with_literals) { usize::MAX } else { literals };
-        let margin = len - len / 100;
-        Ok(if literals.min(matches) >= margin {
+        let is_tried = self.level >= EXHAUSTIVE_LEVEL || plane.len() < MIN_SAMPLED;
+        let sample_len = if is_plain { MIN_SAMPLED } else { MIN_SAMPLED / 4 };
+        let sample = if is_tried { plane } else { &plane[(plane.len() - sample_len) / 2..][..sample_len] };
+        let search = if is_tried { &mut self.search } else { &mut self.probe };
+        let matches = compress(search, sample, &mut self.with_matches)?;
+        let mut literals = compress(&mut self.literals, sample, &mut self.with_literals)?;
+        if frame::has_sequences(&self.with_literals) {
+            literals = usize::MAX;
+        }
+        let favour = if is_plain && !is_tried { matches / 8 } else { 0 };
+        let mode = if literals.min(matches) >= sample.len() - sample.len() / 100 {
             Mode::Store
-        } else if matches < literals {
+        } else if matches - favour < literals {
             Mode::Match
         } else {
             Mode::Literals
-        })
+        };
+        let tried = match mode {
+            Mode::Match if is_tried => Some(std::mem::take(&mut self.with_matches)),
+            Mode::Literals if is_tried => Some(std::mem::take(&mut self.with_literals)),
+            _ => None,
+        };
+        if !is_tried && mode != Mode::Match && repeats(plane, sample) {
+            return Ok((Mode::Match, None));
+        }
+        Ok((mode, tried))
+    }
+}
+
+/// A chunk as a frame that stores it: for one that compression makes no smaller, among others of its component
+/// that it does.
+pub(crate) fn store(filter: Filter, width: usize, raw: &[u8]) -> Vec<u8> {
+    let mut filtered = vec![0; raw.len()];
+    filter.apply(width, raw, &mut filtered);
+    let mut frame = Vec::with_capacity(raw.len() + 64);
+    let mut builder = frame::Builder::new(&mut frame, raw.len() as u32);
+    builder.store(&filtered);
+    builder.finish(&filtered);
+    frame
+}
+
+/// The planes of a filtered chunk. The bytes that fill no element belong to the last one.
+fn planes(width: usize, len: usize) -> Vec<(usize, usize)> {
+    let plane = len / width;
+    (0..width).map(|at| (at * plane, if at + 1 == width { len } else { (at + 1) * plane })).collect()
+}
+
+/// Whether a plane repeats itself at distances that a sample does not show.
+///
+/// It looks at the places of one byte value, the rarest of the sample so that they are few, and counts how often
+/// the eight bytes from there on stood at an earlier one.
+fn repeats(plane: &[u8], sample: &[u8]) -> bool {
+    const SLOTS: usize = 4096;
+    const ENOUGH: usize = 16;
+    let mut counts = [0u32; 256];
+    sample.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+    let rarest =
+        (0..256).filter(|&byte| counts[byte] > 0).min_by_key(|&byte| counts[byte]).unwrap_or(0) as u8;
+    let mut seen = [0u64; SLOTS];
+    let (mut places, mut again) = (0usize, 0usize);
+    for (number, block) in plane.chunks(64).enumerate() {
+        // A whole block at a time, so that the search runs on vectors.
+        if !block.iter().fold(false, |found, &byte| found | (byte == rarest)) {
+            continue;
+        }
+        for at in (0..block.len()).filter(|&at| block[at] == rarest).map(|at| number * 64 + at) {
+            let Some(bytes) = plane[at..].first_chunk::<8>() else { continue };
+            let word = u64::from_le_bytes(*bytes);
+            let slot = &mut seen[(word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
+            again += usize::from(*slot == word);
+            *slot = word;
+            places += 1;
+        }
+        if places >= 4 * SLOTS {
+            break;
+        }
+    }
+    again >= ENOUGH && again * 4 >= places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 88172645463325252u64;
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(next).collect()
+    }
+
+    fn encoded(level: i32, filter: Filter, width: usize, raw: &[u8]) -> Option<usize> {
+        let frame = Encoder::new(level).unwrap().encode(filter, width, raw).unwrap()?;
+        let mut filtered = vec![0; raw.len()];
+        filter.apply(width, raw, &mut filtered);
+        assert_eq!(zstd::bulk::decompress(&frame, raw.len()).unwrap(), filtered, "any zstd decodes a chunk");
+        Some(frame.len())
+    }
+
+    #[test]
+    fn noise_is_not_encoded() {
+        for level in [1, 3, 19] {
+            assert_eq!(encoded(level, Filter::None, 1, &noise(CHUNK_LEN)), None);
+            assert_eq!(encoded(level, Filter::Float, 4, &noise(CHUNK_LEN)), None);
+        }
+        let stored = store(Filter::Float, 2, &noise(1001));
+        assert_eq!(zstd::bulk::decompress(&stored, 1001).unwrap().len(), 1001);
+    }
+
+    #[test]
+    fn repetitions_at_any_distance_are_found() {
+        for period in [1000, 10_000, 100_000, 400_000] {
+            let raw: Vec<u8> = noise(period).into_iter().cycle().take(CHUNK_LEN).collect();
+            let len = encoded(3, Filter::None, 1, &raw).unwrap();
+            assert!(len < period + period / 8 + 5000, "a period of {period} bytes takes {len}");
+        }
+        let elements: Vec<u8> = noise(200_000).into_iter().cycle().take(CHUNK_LEN).collect();
+        let len = encoded(3, Filter::Float, 4, &elements).unwrap();
+        assert!(len < 230_000, "200,000 bytes of floats repeated take {len}");
+    }
+
+    #[test]
+    fn every_mix_of_planes_makes_a_frame() {
+        let text: Vec<u8> = b"over and over again; ".iter().copied().cycle().take(80_000).collect();
+        let flat = vec![9u8; 80_000];
+        let skewed: Vec<u8> = noise(80_000).into_iter().map(|byte| (byte & byte >> 3 & 15) + 100).collect();
+        let kinds = [noise(80_000), text, flat, skewed];
+        for mix in 0..256usize {
+            let planes: Vec<&Vec<u8>> = (0..4).map(|at| &kinds[mix >> (2 * at) & 3]).collect();
+            let raw: Vec<u8> = (0..80_000).flat_map(|at| planes.iter().map(move |plane| plane[at])).collect();
+            let len = encoded(3, Filter::Shuffle, 4, &raw);
+            assert_eq!(len.is_none(), mix == 0, "mix {mix}");
+        }
+    }
+
+    #[test]
+    fn higher_levels_are_not_larger() {
+        let text: Vec<u8> =
+            (0..300_000u64).flat_map(|at| format!("{} ", at * at % 9973).into_bytes()).collect();
+        let text = &text[..CHUNK_LEN];
+        let at_level = |level| encoded(level, Filter::None, 1, text).unwrap();
+        assert!(at_level(19) <= at_level(3));
     }
 }

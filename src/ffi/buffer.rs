@@ -15,14 +15,13 @@ use crate::plan::{Batch, Buffer, Span};
 /// batch that refer to one block of memory see each other's writes.
 /// Threads: a buffer may be handed to another thread; its bytes are plain memory.
 pub struct ZtBuffer {
-    tag: u64,
     buffer: Buffer,
 }
 handle!(ZtBuffer, b"ztbuffer", "ZtBuffer");
 
 impl ZtBuffer {
     pub(super) fn handle(buffer: Buffer) -> *mut Self {
-        into_handle(Self { tag: 0, buffer })
+        into_handle(Self { buffer })
     }
 }
 
@@ -49,7 +48,6 @@ impl From<&Span> for ZtSpan {
 /// It holds a share of the memory, as every buffer that is taken from it does; they may be freed in any order.
 /// Threads: may be used by several threads at once.
 pub struct ZtBatch {
-    tag: u64,
     batch: Batch,
     spans: Vec<ZtSpan>,
 }
@@ -58,7 +56,7 @@ handle!(ZtBatch, b"zt_batch", "ZtBatch");
 impl ZtBatch {
     pub(super) fn handle(batch: Batch) -> *mut Self {
         let spans = batch.spans().iter().map(ZtSpan::from).collect();
-        into_handle(Self { tag: 0, batch, spans })
+        into_handle(Self { batch, spans })
     }
 }
 

@@ -32,7 +32,7 @@ pub const ZT_ERR_ARGUMENT: ZtStatus = 2;
 pub const ZT_ERR_UTF8: ZtStatus = 3;
 /// The file holds no tensor of this name.
 pub const ZT_ERR_NOT_FOUND: ZtStatus = 4;
-/// A tensor of this name was added before.
+/// A tensor of this name was added before, or two tensors of a file have one name.
 pub const ZT_ERR_DUPLICATE: ZtStatus = 5;
 /// A number, or a range of elements, lies outside what there is.
 pub const ZT_ERR_RANGE: ZtStatus = 6;
@@ -66,7 +66,8 @@ pub const ZT_ERR_LAYOUT: ZtStatus = 48;
 pub const ZT_ERR_OFFSET: ZtStatus = 49;
 /// Two blobs overlap without being the same.
 pub const ZT_ERR_OVERLAP: ZtStatus = 50;
-/// A byte count is not what shape and element type ask for.
+/// A byte count is not what shape and element type ask for, or memory of the caller has another length than what is
+/// to be read.
 pub const ZT_ERR_SIZE: ZtStatus = 51;
 /// An encoding record contradicts itself or the component.
 pub const ZT_ERR_ENCODING: ZtStatus = 52;

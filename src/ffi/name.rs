@@ -1,9 +1,8 @@
 //! Codes and the names that stand for them.
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use super::guard::{guard, guard_value};
 use super::pointer::{Out, c_text};
@@ -103,19 +102,6 @@ pub const ZT_FILTER_FLOAT: ZtFilter = 3;
 /// Shuffled differences of neighbours.
 pub const ZT_FILTER_DELTA: ZtFilter = 4;
 
-/// Gives a name that is in no table as a C string that lives as long as the library. Files that use such names are
-/// rare, and each name is kept once.
-pub(super) fn interned(name: &str) -> &'static CStr {
-    static NAMES: Mutex<BTreeMap<String, &'static CStr>> = Mutex::new(BTreeMap::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(text) = names.get(name) {
-        return text;
-    }
-    let text: &'static CStr = Box::leak(CString::new(name).unwrap_or_default().into_boxed_c_str());
-    names.insert(name.to_owned(), text);
-    text
-}
-
 fn known(name: Option<&CStr>) -> *const c_char {
     name.map_or(ptr::null(), CStr::as_ptr)
 }
@@ -127,12 +113,15 @@ fn known(name: Option<&CStr>) -> *const c_char {
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn zt_status_name(status: ZtStatus) -> *const c_char {
-    if status == ZT_OK {
-        return c"OK".as_ptr();
-    }
+    static NAMES: OnceLock<Vec<(ZtStatus, CString)>> = OnceLock::new();
     guard_value(ptr::null(), || {
-        let kind = ErrorKind::ALL.iter().find(|kind| kind.code() == status);
-        kind.map_or(ptr::null(), |kind| interned(&upper_snake_case(&format!("{kind:?}"))).as_ptr())
+        let names = NAMES.get_or_init(|| {
+            let name =
+                |kind: &ErrorKind| CString::new(upper_snake_case(&format!("{kind:?}"))).unwrap_or_default();
+            let failures = ErrorKind::ALL.iter().map(|kind| (kind.code(), name(kind)));
+            std::iter::once((ZT_OK, c"OK".to_owned())).chain(failures).collect()
+        });
+        known(names.iter().find(|(code, _)| *code == status).map(|(_, name)| name.as_c_str()))
     })
 }
 
@@ -207,6 +196,20 @@ pub extern "C" fn zt_layout_name(layout: ZtLayout) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn zt_role_name(role: ZtRole) -> *const c_char {
     known(Role::from_code(role).map(Role::c_name))
+}
+
+/// Names an encoding as files spell it: "raw" or "zstd". NULL for a code that is none.
+///
+/// Ownership: the text lives as long as the library is loaded.
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub extern "C" fn zt_encoding_name(encoding: ZtEncoding) -> *const c_char {
+    known(match encoding {
+        ZT_RAW => Some(c"raw"),
+        ZT_ZSTD => Some(c"zstd"),
+        _ => None,
+    })
 }
 
 /// Names a filter as files spell it, such as "shuffle". NULL for a code that is none.

@@ -16,10 +16,6 @@ pub(super) trait Handle {
     const TAG: u64;
     /// What messages call it.
     const NAME: &'static str;
-    /// The field that holds the tag.
-    fn tag(&mut self) -> &mut u64;
-    /// The field that holds the tag, to look at.
-    fn tag_value(&self) -> u64;
 }
 
 macro_rules! handle {
@@ -27,43 +23,46 @@ macro_rules! handle {
         impl $crate::ffi::pointer::Handle for $type {
             const TAG: u64 = u64::from_le_bytes(*$tag);
             const NAME: &'static str = $name;
-
-            fn tag(&mut self) -> &mut u64 {
-                &mut self.tag
-            }
-
-            fn tag_value(&self) -> u64 {
-                self.tag
-            }
         }
     };
 }
 pub(super) use handle;
 
-/// Gives a handle to C.
-pub(super) fn into_handle<T: Handle>(mut handle: T) -> *mut T {
-    *handle.tag() = T::TAG;
-    Box::into_raw(Box::new(handle))
+/// What a handle really points to. The tag comes first in memory, so that it can be looked at whatever follows.
+#[repr(C)]
+struct Tagged<T> {
+    tag: u64,
+    handle: T,
 }
 
-fn check<T: Handle>(is_null: bool, aligned: bool) -> Result<()> {
-    ensure!(!is_null, Null, "the {} is NULL", T::NAME);
-    ensure!(aligned, Argument, "the pointer is no {}", T::NAME);
-    Ok(())
+/// Gives a handle to C.
+pub(super) fn into_handle<T: Handle>(handle: T) -> *mut T {
+    Box::into_raw(Box::new(Tagged { tag: T::TAG, handle })).cast()
+}
+
+/// Where a handle's tag stands, after a look at it.
+///
+/// # Safety
+///
+/// `handle` is NULL, or came from `into_handle`, for this or another type, and was not freed.
+unsafe fn tagged<T: Handle>(handle: *mut T) -> Result<*mut Tagged<T>> {
+    ensure!(!handle.is_null(), Null, "the {} is NULL", T::NAME);
+    let tagged = handle.cast::<Tagged<T>>();
+    ensure!(tagged.is_aligned(), Argument, "the pointer is no {}", T::NAME);
+    // SAFETY: not NULL, aligned, and by contract a living handle, which begins with a tag.
+    let tag = unsafe { handle.cast::<u64>().read() };
+    ensure!(tag == T::TAG, Argument, "the pointer is no {}, or it was freed", T::NAME);
+    Ok(tagged)
 }
 
 /// A handle that C lends.
 ///
 /// # Safety
 ///
-/// `handle` is NULL, or came from `into_handle` and was not freed. A wrong or freed one is refused where its
-/// tag shows it.
+/// As [`tagged`]; a wrong or freed one is refused where its tag shows it.
 pub(super) unsafe fn borrow<'a, T: Handle>(handle: *const T) -> Result<&'a T> {
-    check::<T>(handle.is_null(), handle.is_aligned())?;
-    // SAFETY: not NULL, aligned, and by contract a living handle.
-    let handle = unsafe { &*handle };
-    ensure!(handle.tag_value() == T::TAG, Argument, "the pointer is no {}, or it was freed", T::NAME);
-    Ok(handle)
+    // SAFETY: passed on; the tag says that a `Tagged<T>` is there.
+    unsafe { tagged(handle.cast_mut()).map(|tagged| &(*tagged).handle) }
 }
 
 /// A handle that C lends to be changed.
@@ -72,11 +71,8 @@ pub(super) unsafe fn borrow<'a, T: Handle>(handle: *const T) -> Result<&'a T> {
 ///
 /// As [`borrow`]; no other call uses the handle meanwhile.
 pub(super) unsafe fn borrow_mut<'a, T: Handle>(handle: *mut T) -> Result<&'a mut T> {
-    check::<T>(handle.is_null(), handle.is_aligned())?;
-    // SAFETY: as in `borrow`, and exclusive by contract.
-    let handle = unsafe { &mut *handle };
-    ensure!(handle.tag_value() == T::TAG, Argument, "the pointer is no {}, or it was freed", T::NAME);
-    Ok(handle)
+    // SAFETY: passed on; the tag says that a `Tagged<T>` is there, and it is exclusive by contract.
+    unsafe { tagged(handle).map(|tagged| &mut (*tagged).handle) }
 }
 
 /// Takes a handle back from C and drops it. NULL, and what is visibly no such handle, is left alone.
@@ -86,10 +82,12 @@ pub(super) unsafe fn borrow_mut<'a, T: Handle>(handle: *mut T) -> Result<&'a mut
 /// As [`borrow`]; the handle is not used again.
 pub(super) unsafe fn free<T: Handle>(handle: *mut T) {
     // SAFETY: passed on.
-    if let Ok(borrowed) = unsafe { borrow_mut(handle) } {
-        *borrowed.tag() = FREED;
+    if let Ok(tagged) = unsafe { tagged(handle) } {
         // SAFETY: it came from `Box::into_raw`, and its tag says that it was not freed before.
-        drop(unsafe { Box::from_raw(handle) });
+        unsafe {
+            (*tagged).tag = FREED;
+            drop(Box::from_raw(tagged));
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Reading from C.
 
 use std::ffi::{c_char, c_void};
+use std::ptr;
 use std::sync::OnceLock;
 
 use super::ZtStatus;
 use super::buffer::{ZtBatch, ZtBuffer};
 use super::guard::{guard, guard_value};
-use super::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole, interned};
+use super::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole};
 use super::pointer::{Out, array, borrow, bytes_mut, c_text, free, handle, into_handle, path};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
-use crate::index::{ComponentInfo, Encoding, Known, TensorInfo};
+use crate::index::{ComponentInfo, Encoding, Frames, TensorInfo};
 use crate::metadata::{self, Metadata};
 use crate::plan::Buffer;
 use crate::reader::{ReadOptions, Reader};
@@ -38,7 +39,6 @@ pub const ZT_VERIFY_OFF: i32 = 2;
 /// Threads: any number of threads may use one reader at once, without locks. Freeing it while another thread is
 /// inside a call with it is undefined.
 pub struct ZtReader {
-    tag: u64,
     reader: Reader,
     descriptions: OnceLock<Descriptions>,
 }
@@ -54,15 +54,15 @@ pub struct ZtComponent {
     pub dtype_name: *const c_char,
     /// "raw", "zstd", or a name that this library does not know; NUL-terminated.
     pub encoding_name: *const c_char,
-    /// Where its blob begins in the file.
+    /// Where its blob begins in the file; of generation 2, in the shard that holds it.
     pub offset: u64,
     /// Bytes of its blob, as stored.
     pub stored_len: u64,
     /// Bytes, decoded; as stored where the encoding is not known.
     pub len: u64,
-    /// Decoded bytes of a chunk; 0 where nothing is compressed.
+    /// Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
     pub chunk_len: u64,
-    /// CRC-32 of the stored bytes, if `has_crc32` is not 0.
+    /// CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
     pub crc32: u32,
     /// Whether `crc32` means something: 0 or 1.
     pub has_crc32: i32,
@@ -94,6 +94,8 @@ pub struct ZtTensor {
     pub component_count: usize,
     /// Bytes of all components, decoded.
     pub len: u64,
+    /// Rows and columns of a block, of ZT_SPARSE_BSR and ZT_SPARSE_BSC; 0 of other layouts.
+    pub blocksize: [u64; 2],
     /// Name of the element type, NUL-terminated.
     pub dtype_name: *const c_char,
     /// Name of the layout, NUL-terminated.
@@ -138,27 +140,20 @@ unsafe impl Send for Descriptions {}
 // SAFETY: as above.
 unsafe impl Sync for Descriptions {}
 
-fn dtype_of(dtype: Known<'_, DType>) -> (ZtDtype, *const c_char) {
-    match dtype {
-        Known::Known(dtype) => (dtype.code(), dtype.c_name().as_ptr()),
-        Known::Unknown(name) => (0, interned(name).as_ptr()),
-    }
-}
-
 fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
-    let (dtype, dtype_name) = dtype_of(part.dtype());
-    let (encoding, encoding_name, filter, chunk_len) = match part.encoding() {
-        Encoding::Raw => (ZT_RAW, c"raw", 0, 0),
-        Encoding::Zstd(zstd) => (ZT_ZSTD, c"zstd", zstd.filter as ZtFilter, u64::from(zstd.chunk_size)),
-        Encoding::Unknown(name) => (0, interned(name), 0, 0),
+    let (encoding, filter, chunk_len) = match part.encoding() {
+        Encoding::Raw => (ZT_RAW, 0, 0),
+        Encoding::Zstd(zstd) => {
+            // A table that stands in the blob may not have been read yet; a description does not depend on that.
+            let chunk_size = if zstd.frames == Frames::Chunks { zstd.chunk_size } else { 0 };
+            (ZT_ZSTD, zstd.filter as ZtFilter, u64::from(chunk_size))
+        }
+        Encoding::Unknown(_) => (0, 0, 0),
     };
     ZtComponent {
-        role_name: match part.role() {
-            Known::Known(role) => role.c_name().as_ptr(),
-            Known::Unknown(name) => interned(name).as_ptr(),
-        },
-        dtype_name,
-        encoding_name: encoding_name.as_ptr(),
+        role_name: part.role_c_name().as_ptr(),
+        dtype_name: part.dtype_c_name().as_ptr(),
+        encoding_name: part.encoding_c_name().as_ptr(),
         offset: part.offset(),
         stored_len: part.stored_len(),
         len: part.len_bytes().unwrap_or(part.stored_len()),
@@ -166,7 +161,7 @@ fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
         crc32: part.crc32().unwrap_or(0),
         has_crc32: part.crc32().is_some().into(),
         role: part.role().known().map_or(0, |role| role as ZtRole),
-        dtype,
+        dtype: part.dtype().known().map_or(0, DType::code),
         encoding,
         filter,
     }
@@ -174,11 +169,6 @@ fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
 
 /// `names` is the index's arena of names, in which each is followed by a NUL.
 fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComponent) -> ZtTensor {
-    let (dtype, dtype_name) = dtype_of(info.dtype());
-    let (layout, layout_name) = match info.layout() {
-        Known::Known(layout) => (layout as ZtLayout, layout.c_name()),
-        Known::Unknown(name) => (0, interned(name)),
-    };
     ZtTensor {
         name: names[info.name_start()..].as_ptr().cast(),
         name_len: info.name().len(),
@@ -187,10 +177,11 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
         components,
         component_count: info.components().len(),
         len: info.len_bytes(),
-        dtype_name,
-        layout_name: layout_name.as_ptr(),
-        dtype,
-        layout,
+        blocksize: info.frame().and_then(|frame| frame.blocksize).unwrap_or_default(),
+        dtype_name: info.dtype_c_name().as_ptr(),
+        layout_name: info.layout_c_name().as_ptr(),
+        dtype: info.dtype().known().map_or(0, DType::code),
+        layout: info.layout().known().map_or(0, |layout| layout as ZtLayout),
         has_attributes: info.attributes().is_some().into(),
         reserved: 0,
     }
@@ -198,7 +189,7 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
 
 impl ZtReader {
     fn handle(reader: Reader) -> *mut Self {
-        into_handle(Self { tag: 0, reader, descriptions: OnceLock::new() })
+        into_handle(Self { reader, descriptions: OnceLock::new() })
     }
 
     fn descriptions(&self) -> &Descriptions {
@@ -272,8 +263,8 @@ unsafe fn give<T>(
 ///
 /// Ownership: the caller frees `*out_reader` with zt_reader_free().
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, and ZT_ERR_SIGNATURE to ZT_ERR_LIMIT for a
-/// file that breaks a rule of the format. On error `*out_reader` is unchanged.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to
+/// ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a rule of the format. On error `*out_reader` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_open(
@@ -339,10 +330,25 @@ pub unsafe extern "C" fn zt_reader_count(reader: *const ZtReader) -> usize {
     guard_value(0, || unsafe { borrow(reader) }.map_or(0, |it| it.reader.index().len()))
 }
 
+/// Names the format of the file: "zt/1" for the one that this library writes, "zten/0.1", "zten/1.0", "zten/1.1",
+/// "zten/1.2" or "zt/2" for the older generations that it reads. NULL if `reader` is NULL.
+///
+/// Ownership: the text lives as long as the library is loaded.
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_reader_format(reader: *const ZtReader) -> *const c_char {
+    guard_value(ptr::null(), || {
+        // SAFETY: the caller lends a handle.
+        unsafe { borrow(reader) }.map_or(ptr::null(), |it| it.reader.format_c_name().as_ptr())
+    })
+}
+
 /// Describes all tensors in one call, in the order written. Tensor number i is element i of the array.
 ///
 /// The array is made by the first call and costs some 200 bytes a tensor; a program that looks at few tensors of
 /// many uses zt_reader_describe().
+/// The shapes of all tensors stand behind each other, from the first one's `shape` on, and so do their components.
 ///
 /// Ownership: the array and all that it points to belong to the reader and live as long.
 /// Threads: any.
@@ -660,8 +666,8 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
 
 /// Checks every blob of the file against its checksum, on several threads.
 ///
-/// `progress` may be NULL. It is called on this thread, last of all with two equal numbers, and may stop the work by
-/// answering anything but 0. `user` is passed on to it.
+/// `progress` may be NULL. It is called on this thread every megabyte, and at the end of a file that is found good
+/// with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
 ///
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob;

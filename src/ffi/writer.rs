@@ -30,7 +30,6 @@ pub const ZT_FSYNC_NEVER: u32 = 2;
 /// Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
 /// several.
 pub struct ZtWriter {
-    tag: u64,
     writer: Writer,
     in_memory: bool,
     /// Set while a call is at work, and so after a panic.
@@ -46,8 +45,9 @@ pub struct ZtComponentSpec {
     pub data: *const c_void,
     /// Bytes at `data`.
     pub len: usize,
-    /// Components of one file that carry the same number, other than 0, are the same bytes and are stored once, as
-    /// tied weights are. The caller vouches for it.
+    /// Components of one file that carry the same number, other than 0, and the same element type are the same bytes and
+    /// are stored once, as tied weights are, at the level of the first. The caller vouches for it; another length is
+    /// refused with ZT_ERR_ARGUMENT.
     pub share: u64,
     /// The element type.
     pub dtype: ZtDtype,
@@ -71,11 +71,13 @@ pub struct ZtTensorSpec {
     pub components: *const ZtComponentSpec,
     /// The number of components.
     pub component_count: usize,
-    /// The tensor's own key-values as the text of a JSON object, or NULL.
+    /// The tensor's own key-values as the text of a JSON object, or NULL; as the file's in zt_writer_create(). The key
+    /// "blocksize" is not to be among them where `blocksize` is set.
     pub attributes: *const c_char,
     /// Bytes of `attributes`.
     pub attributes_len: usize,
-    /// Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC.
+    /// Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
+    /// [blocks, rows, columns].
     pub blocksize: [u64; 2],
     /// The element type.
     pub dtype: ZtDtype,
@@ -108,7 +110,7 @@ unsafe fn optional_text<'a>(metadata: *const c_char, name: &str) -> Result<Optio
 
 impl ZtWriter {
     fn handle(writer: Writer, in_memory: bool) -> *mut Self {
-        into_handle(Self { tag: 0, writer, in_memory, is_poisoned: false })
+        into_handle(Self { writer, in_memory, is_poisoned: false })
     }
 
     /// Runs a call. If it panics, the writer is poisoned and accepts no further one.
@@ -127,12 +129,13 @@ impl ZtWriter {
 /// stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
 /// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
 /// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
-/// and NUL-terminated: the file's own key-values.
+/// and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
+/// what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
 ///
 /// Ownership: the caller frees `*out_writer` with zt_writer_free().
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_FILE_NOT_FOUND if the directory is not there, ZT_ERR_IO. On
-/// error `*out_writer` is unchanged.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_FILE_NOT_FOUND if the directory is not there, ZT_ERR_IO,
+/// ZT_ERR_MEMORY. On error `*out_writer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_create(
@@ -210,7 +213,7 @@ impl ZtTensorSpec {
                 Ok(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share })
             })
             .collect::<Result<_>>()?;
-        let attributes = if self.attributes.is_null() {
+        let attributes = if self.attributes.is_null() && self.attributes_len == 0 {
             Metadata::new()
         } else {
             // SAFETY: passed on.
@@ -227,6 +230,13 @@ impl ZtTensorSpec {
         let Some(layout) = Layout::from_code(self.layout) else {
             fail!(UnknownLayout, "no layout has the code {}", self.layout)
         };
+        ensure!(
+            layout.is_blocked() || self.blocksize == [0, 0],
+            Argument,
+            "blocks of {:?} are set for a {} tensor, which has none",
+            self.blocksize,
+            layout.name()
+        );
         Ok(Tensor {
             name,
             dtype: dtype(self.dtype)?,
@@ -294,7 +304,8 @@ pub unsafe extern "C" fn zt_writer_add(
 ///
 /// Threads: one at a time.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
-/// ZT_ERR_IO: what stood under the file's name stays.
+/// ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: what stood under the file's name stays. One failure comes
+/// after the file took its name: that the directory cannot be flushed, which the message says.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {

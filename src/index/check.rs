@@ -104,19 +104,21 @@ impl Index {
             let current = part(at);
             if let Some(before) = previous.filter(|before| {
                 before.file() == current.file() && before.offset() + before.stored_len() > current.offset()
-            }) {
-                ensure!(
-                    match overlap {
-                        Overlap::SameRange => before.is_same_range(&current),
-                        _ => before.is_same_blob(&current),
-                    },
-                    Overlap,
+            }) && !match overlap {
+                Overlap::SameRange => before.is_same_range(&current),
+                _ => before.is_same_blob(&current),
+            } {
+                let message = format!(
                     "the blob of {} bytes at {} and that of {} bytes at {} overlap without being the same",
                     before.stored_len(),
                     before.offset(),
                     current.stored_len(),
                     current.offset()
                 );
+                let owner = self.tensors.partition_point(|tensor| tensor.components_start <= at) - 1;
+                return Err(Error::new(crate::ErrorKind::Overlap, message)
+                    .in_component(current.role_name())
+                    .in_tensor(self.name_of(owner as u32)));
             }
             previous = Some(current);
         }
@@ -147,8 +149,7 @@ impl TensorInfo<'_> {
         );
         let Some(frame) = self.frame() else { return Ok(()) };
         // Whoever reads one component relies on it, even where another cannot be judged.
-        frame.check_rank()?;
-        frame.check_blocksize()?;
+        frame.check_shape()?;
         let parts: Option<Vec<Part>> = self
             .components()
             .map(|part| Some(Part { dtype: part.dtype().known()?, len: part.len_bytes()? }))

@@ -10,6 +10,7 @@ mod serialize;
 mod symbol;
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
@@ -358,6 +359,18 @@ impl<'a> TensorInfo<'a> {
         self.index.symbols.resolve(self.record.layout, Layout::from_code)
     }
 
+    /// The name of its element type, for C.
+    pub(crate) fn dtype_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.dtype);
+        self.dtype().known().map_or(unknown, |dtype| dtype.c_name())
+    }
+
+    /// The name of its layout, for C.
+    pub(crate) fn layout_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.layout);
+        self.layout().known().map_or(unknown, |layout| layout.c_name())
+    }
+
     /// Its dimensions; none for a scalar.
     pub fn shape(&self) -> &'a [u64] {
         &self.index.dims[self.record.dims_start as usize..][..usize::from(self.record.ndim)]
@@ -393,8 +406,8 @@ impl<'a> TensorInfo<'a> {
         lens.fold(0, u64::saturating_add)
     }
 
-    /// The attribute `blocksize`, where it is two integers.
-    fn blocksize(&self) -> Option<[u64; 2]> {
+    /// Rows and columns of a block: the attribute `blocksize`, where it is two integers.
+    pub fn blocksize(&self) -> Option<[u64; 2]> {
         match self.attributes()?.get("blocksize")? {
             crate::metadata::Value::Array(items) => match items.as_slice() {
                 [rows, columns] => Some([rows.as_u64()?, columns.as_u64()?]),
@@ -436,6 +449,29 @@ impl<'a> ComponentInfo<'a> {
     /// Its element type.
     pub fn dtype(&self) -> Known<'a, DType> {
         self.index.symbols.resolve(self.record.dtype, DType::from_code)
+    }
+
+    /// The name of its role, for C.
+    pub(crate) fn role_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.role);
+        self.role().known().map_or(unknown, |role| role.c_name())
+    }
+
+    /// The name of its element type, for C.
+    pub(crate) fn dtype_c_name(&self) -> &'a CStr {
+        let unknown = self.index.symbols.c_text(self.record.dtype);
+        self.dtype().known().map_or(unknown, |dtype| dtype.c_name())
+    }
+
+    /// The name of its encoding, for C.
+    pub(crate) fn encoding_c_name(&self) -> &'a CStr {
+        match self.index.encodings.get(self.record.encoding as usize) {
+            None | Some(EncodingRecord::Arranged(_)) => c"raw",
+            Some(
+                EncodingRecord::Zstd { .. } | EncodingRecord::Stream { .. } | EncodingRecord::Seekable { .. },
+            ) => c"zstd",
+            Some(EncodingRecord::Unknown(symbol)) => self.index.symbols.c_text(*symbol),
+        }
     }
 
     /// Where its blob begins in the file.

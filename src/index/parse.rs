@@ -35,7 +35,7 @@ impl Index {
                 None => err,
             });
         }
-        match IgnoredAny::deserialize(&mut deserializer) {
+        match <()>::deserialize(&mut deserializer) {
             Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(builder.index),
             _ => Err(Error::new(ErrorKind::Index, "bytes follow the index's map")),
         }

@@ -1,6 +1,7 @@
 //! Generations 1.0, 1.1 and 1.2: a CBOR map with a map of tensors inside.
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 
 use super::cbor::Cbor;
 use super::part::{
@@ -25,10 +26,10 @@ pub(super) fn parse_1_0(cbor: Cbor<'_>) -> Result<Index> {
 
 /// Reads an index of generation 1.1 or 1.2, and tells which. The version is not looked at otherwise, as in the
 /// public readers.
-pub(super) fn parse(cbor: Cbor<'_>) -> Result<(&'static str, Index)> {
+pub(super) fn parse(cbor: Cbor<'_>) -> Result<(&'static CStr, Index)> {
     let (version, index) = read(cbor, "objects")?;
     let is_1_1 = version == "1.1" || version.starts_with("1.1.");
-    Ok((if is_1_1 { "zten/1.1" } else { "zten/1.2" }, index))
+    Ok((if is_1_1 { c"zten/1.1" } else { c"zten/1.2" }, index))
 }
 
 /// Reads the root; `tensors` is the key of the tensors. Of several tensors of one name the last counts.

@@ -151,7 +151,7 @@ pub(super) fn parse(bytes: &[u8], mut cbor: Cbor<'_>, envelope: &Envelope) -> Re
         overlap: Overlap::SameRange,
         index: Some((envelope.offset, envelope.len)),
     };
-    Ok(Parsed { format: "zt/2", index, shards, rules })
+    Ok(Parsed { format: c"zt/2", index, shards, rules })
 }
 
 fn shard(cbor: &mut Cbor<'_>, name: &str) -> Result<Shard> {

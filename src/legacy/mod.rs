@@ -10,6 +10,7 @@ mod gen1;
 mod gen2;
 mod part;
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -86,7 +87,7 @@ pub(crate) struct Shard {
 /// What the index of a file says.
 #[derive(Debug)]
 pub(crate) struct Parsed {
-    pub(crate) format: &'static str,
+    pub(crate) format: &'static CStr,
     pub(crate) index: Index,
     pub(crate) shards: Vec<Shard>,
     /// What still has to be checked.
@@ -142,15 +143,15 @@ impl Envelope {
         let budget = MEMORY_BUDGET.saturating_add(self.file_size.saturating_mul(2));
         let cbor = Cbor::new(bytes, budget as usize);
         match self.generation {
-            Generation::Gen01 => gen01::parse(cbor, self.offset).map(|index| self.parsed("zten/0.1", index)),
-            Generation::Gen10 => gen1::parse_1_0(cbor).map(|index| self.parsed("zten/1.0", index)),
+            Generation::Gen01 => gen01::parse(cbor, self.offset).map(|index| self.parsed(c"zten/0.1", index)),
+            Generation::Gen10 => gen1::parse_1_0(cbor).map(|index| self.parsed(c"zten/1.0", index)),
             Generation::Gen11 => gen1::parse(cbor).map(|(format, index)| self.parsed(format, index)),
             Generation::Gen2 => gen2::parse(bytes, cbor, self),
         }
     }
 
     /// The rules of the generations before 2: 64 bytes before the first blob and between two.
-    fn parsed(&self, format: &'static str, index: Index) -> Parsed {
+    fn parsed(&self, format: &'static CStr, index: Index) -> Parsed {
         let rules = Rules {
             files: vec![Extent { end: self.offset, file_size: self.file_size }],
             first: 64,

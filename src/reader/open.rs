@@ -1,5 +1,6 @@
 //! Opening: telling the formats apart, and reading the index.
 
+use std::ffi::CStr;
 use std::path::Path;
 
 use super::foreign::open_shards;
@@ -12,7 +13,7 @@ use crate::parallel;
 use crate::source::Source;
 
 /// The name of this library's own format.
-const FORMAT: &str = "zt/1";
+const FORMAT: &CStr = c"zt/1";
 
 impl Reader {
     pub(super) fn new(
@@ -74,7 +75,7 @@ impl Reader {
     fn open_legacy(
         source: &Source,
         signature: legacy::Signature,
-    ) -> Result<(&'static str, Index, Vec<legacy::Shard>)> {
+    ) -> Result<(&'static CStr, Index, Vec<legacy::Shard>)> {
         let mut tail = [0; legacy::FOOTER_LEN];
         let tail = &mut tail[..source.len().min(legacy::FOOTER_LEN as u64) as usize];
         source.read(source.len() - tail.len() as u64, tail)?;
@@ -90,6 +91,11 @@ impl Reader {
     /// The format of the file: `zt/1` for this library's own, `zten/0.1`, `zten/1.0`, `zten/1.1`, `zten/1.2` or
     /// `zt/2` for the generations of the public package.
     pub fn format(&self) -> &'static str {
+        self.format.to_str().unwrap_or_default()
+    }
+
+    /// [`Reader::format`] for C.
+    pub(crate) fn format_c_name(&self) -> &'static CStr {
         self.format
     }
 }

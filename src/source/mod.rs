@@ -2,7 +2,7 @@
 
 mod memory;
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
@@ -40,13 +40,15 @@ pub(crate) struct Source {
 impl Source {
     /// Opens a local file.
     pub(crate) fn open(path: &Path, mode: Mode) -> Result<Self> {
+        let is_file = |metadata: &Metadata| match metadata.is_file() {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        };
+        // Looked at before it is opened, since opening a pipe waits for its other end.
+        let look = |metadata: io::Result<Metadata>| metadata.and_then(|it| is_file(&it).map(|()| it.len()));
+        look(fs::metadata(path)).map_err(|err| Error::io("open the file", err))?;
         let file = File::open(path).map_err(|err| Error::io("open the file", err))?;
-        let metadata = file.metadata().map_err(|err| Error::io("look up the file's size", err))?;
-        if !metadata.is_file() {
-            let err = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-            return Err(Error::io("open the file", err));
-        }
-        let len = metadata.len();
+        let len = look(file.metadata()).map_err(|err| Error::io("open the file", err))?;
         let origin = match mode {
             // An empty file cannot be mapped; it is no .zt file either way.
             Mode::Mmap if len > 0 => {

@@ -1,0 +1,142 @@
+"""From C's statuses to exceptions, and text in both directions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ztensor._ffi import ffi, lib
+from ztensor.errors import BY_STATUS, ArgumentError, DefectError, FormatError, ZTensorError
+
+
+def check(status: int) -> None:
+    """Raise the exception that stands for a status, unless it is success."""
+    if status:
+        raise error(status)
+
+
+def error(status: int) -> ZTensorError:
+    """The exception that stands for a status, with the library's own message."""
+    message = ffi.string(lib.zt_last_error_message()).decode("utf-8", "replace")
+    name = lib.zt_status_name(status)
+    kind = BY_STATUS.get(ffi.string(name).decode(), ZTensorError) if name else DefectError
+    found = kind(message)
+    found.status = status
+    return found
+
+
+def refusal(status: int) -> ZTensorError:
+    """The exception for a tensor that was not added: what breaks a rule of the format is a wrong argument here."""
+    found = error(status)
+    if not isinstance(found, FormatError):
+        return found
+    wrong = ArgumentError(str(found))
+    wrong.status = status
+    return wrong
+
+
+def text(pointer: Any) -> str:
+    """The text that a NUL-terminated string of C holds."""
+    found: bytes = ffi.string(pointer)
+    return found.decode("utf-8")
+
+
+def encode_name(name: Any) -> bytes:
+    """A tensor's name as C takes it."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"a tensor's name is a str, not {type(name).__name__}: {name!r}")
+    try:
+        return name.encode("utf-8")
+    except UnicodeEncodeError as err:
+        raise ArgumentError(f"the name {name!r} cannot be written as UTF-8: {err}") from None
+
+
+def buffer_view(pointer: Any, size: int) -> Any:
+    """The bytes of a ``ZtBuffer *`` as a writable buffer object that frees the handle when the last view of it is
+    gone: whatever is made from the buffer object keeps it, and it keeps the handle.
+    """
+    data = ffi.gc(lib.zt_buffer_data(pointer), lambda _, owner=pointer: lib.zt_buffer_free(owner), size)
+    return ffi.buffer(data, size)
+
+
+def take_json(pointer: Any) -> dict[str, Any]:
+    """The key-values in a ``ZtBuffer *`` of JSON, which is freed."""
+    try:
+        found: dict[str, Any] = json.loads(
+            ffi.unpack(ffi.cast("char *", lib.zt_buffer_data(pointer)), lib.zt_buffer_len(pointer))
+        )
+        return {key: _untagged(value) for key, value in found.items()}
+    finally:
+        lib.zt_buffer_free(pointer)
+
+
+def to_json(metadata: Mapping[str, Any] | None, what: str) -> bytes:
+    """Key-values as the JSON text that C takes.
+
+    Values are None, bool, int of 64 bits, float, str, bytes, and lists, tuples and mappings of these.
+    """
+    if metadata is None:
+        return b""
+    if not isinstance(metadata, Mapping):
+        raise ArgumentError(f"{what} is a mapping from str to values, not {type(metadata).__name__}")
+    try:
+        tagged = {key: _tagged(value, f"{what}[{key!r}]") for key, value in _with_str_keys(metadata, what).items()}
+        return json.dumps(tagged, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except RecursionError:
+        raise ArgumentError(f"{what}: values stand too deep in each other") from None
+    except UnicodeEncodeError as err:
+        raise ArgumentError(f"{what}: text that cannot be written as UTF-8: {err}") from None
+
+
+def _with_str_keys(mapping: Mapping[Any, Any], what: str) -> Mapping[str, Any]:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise ArgumentError(f"{what}: the key {key!r} is not a str")
+    return mapping
+
+
+def _tagged(value: Any, what: str) -> Any:
+    """Replace what JSON cannot spell by the library's objects of one key."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise ArgumentError(f"{what}: the integer {value} does not fit 64 bits")
+        return int(value)
+    if isinstance(value, float):
+        if value != value:
+            return {"$float": "nan"}
+        if value in (float("inf"), float("-inf")):
+            return {"$float": "inf" if value > 0 else "-inf"}
+        return float(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$bytes": bytes(value).hex()}
+    if isinstance(value, (list, tuple)):
+        return [_tagged(item, what) for item in value]
+    if isinstance(value, Mapping):
+        entries = _with_str_keys(value, what)
+        if len(entries) == 1 and next(iter(entries)).startswith("$"):
+            raise ArgumentError(f"{what}: a mapping of the one key {next(iter(entries))!r} is reserved, for its $")
+        return {key: _tagged(item, f"{what}[{key!r}]") for key, item in entries.items()}
+    raise ArgumentError(
+        f"{what}: a {type(value).__name__} cannot be stored; values are None, bool, int, float, str, bytes, and lists "
+        "and mappings of these"
+    )
+
+
+def _untagged(value: Any) -> Any:
+    """Undo `_tagged`."""
+    if isinstance(value, list):
+        return [_untagged(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    try:
+        if len(value) == 1 and "$bytes" in value:
+            return bytes.fromhex(value["$bytes"])
+        if len(value) == 1 and "$float" in value:
+            return float(value["$float"])
+    except (TypeError, ValueError):
+        # Another program stored a map of this key, with something else in it.
+        pass
+    return {key: _untagged(item) for key, item in value.items()}

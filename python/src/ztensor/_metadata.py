@@ -1,0 +1,140 @@
+"""What a file says of a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ztensor import _dtypes
+from ztensor._call import check, take_json, text
+from ztensor._ffi import ffi, lib
+from ztensor.errors import UnknownTypeError
+
+_ENCODINGS = {lib.ZT_RAW: "raw", lib.ZT_ZSTD: "zstd"}
+
+
+@dataclass(frozen=True, repr=False)
+class TensorMetadata:
+    """What a file says of a tensor.
+
+    Two are equal if all that they say is equal.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    dtype_str : str
+        Element type as the file spells it, such as ``'float32'`` or ``'bfloat16'``.
+    layout : str
+        ``'dense'``, ``'sparse_csr'``, ``'sparse_csc'``, ``'sparse_coo'``, ``'sparse_bsr'``, ``'sparse_bsc'``, or a name
+        that this version does not know.
+    encoding : str or None
+        ``'raw'``, ``'zstd'``, or None if this version does not know it. Of a sparse tensor: that of its values.
+    offset : int
+        Where the data begins in the file, in bytes. Of a sparse tensor: its values.
+    size : int
+        Stored bytes, of all components together.
+    nbytes : int
+        Bytes once decoded, of all components together.
+    endianness : str or None
+        ``'little'``.
+    checksum : str or None
+        Of the stored data, such as ``'crc32:1a2b3c4d'``. Of a sparse tensor: that of its values.
+    filter : str or None
+        What was done to the data before it was compressed: ``'none'``, ``'shuffle'``, ``'float'``, ``'delta'``; None
+        if it is not compressed.
+    attributes : dict
+        The tensor's own key-values.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype_str: str
+    layout: str
+    encoding: str | None
+    offset: int
+    size: int
+    nbytes: int
+    endianness: str | None
+    checksum: str | None
+    filter: str | None
+    attributes: dict[str, Any] = field(hash=False)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy type of the elements.
+
+        Raises
+        ------
+        MissingDependencyError
+            If it takes ml_dtypes, which is not installed.
+        UnknownTypeError
+            If this version does not know the element type.
+        """
+        row = _dtypes.BY_NAME.get(self.dtype_str)
+        if row is None:
+            raise UnknownTypeError(f"tensor {self.name!r}: the element type {self.dtype_str!r} is not known")
+        return _dtypes.numpy_dtype(row.code)
+
+    def __repr__(self) -> str:
+        return f"<TensorMetadata name={self.name!r} shape={self.shape} dtype={self.dtype_str!r}>"
+
+
+class Description:
+    """A tensor as C describes it: what reading needs, cheaply."""
+
+    __slots__ = ("number", "tensor", "_components", "shape", "dtype", "layout")
+
+    def __init__(self, reader: Any, number: int) -> None:
+        self.number = number
+        self.tensor = ffi.new("ZtTensor *")
+        self._components = ffi.new("ZtComponent[3]")
+        status = lib.zt_reader_describe(reader, number, self.tensor, self._components, 3)
+        if status == lib.ZT_ERR_SIZE:
+            # An unknown layout may have more components than any known one; 255 is the most.
+            self._components = ffi.new("ZtComponent[255]")
+            status = lib.zt_reader_describe(reader, number, self.tensor, self._components, 255)
+        check(status)
+        self.shape: tuple[int, ...] = tuple(ffi.unpack(self.tensor.shape, self.tensor.ndim)) if self.tensor.ndim else ()
+        self.dtype: int = self.tensor.dtype
+        self.layout: int = self.tensor.layout
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+        return text(self.tensor.name)
+
+    def component_dtypes(self) -> list[int]:
+        """The element types of the components."""
+        return [self._components[at].dtype for at in range(self.tensor.component_count)]
+
+    def metadata(self, reader: Any) -> TensorMetadata:
+        """All that the file says of the tensor."""
+        tensor = self.tensor
+        first = self._components[0] if tensor.component_count else None
+        attributes: dict[str, Any] = {}
+        if tensor.has_attributes:
+            out = ffi.new("ZtBuffer **")
+            check(lib.zt_reader_attributes(reader, self.number, out))
+            attributes = take_json(out[0])
+        return TensorMetadata(
+            name=self.name,
+            shape=self.shape,
+            dtype_str=text(tensor.dtype_name),
+            layout=text(tensor.layout_name),
+            encoding=_ENCODINGS.get(first.encoding) if first else None,
+            offset=first.offset if first else 0,
+            size=sum(self._components[at].stored_len for at in range(tensor.component_count)),
+            nbytes=tensor.len,
+            endianness="little",
+            checksum=f"crc32:{first.crc32:08x}" if first and first.has_crc32 else None,
+            filter=text(lib.zt_filter_name(first.filter)) if first and first.filter else None,
+            attributes=attributes,
+        )

@@ -1,0 +1,442 @@
+"""Reading files."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, SupportsIndex, Union, overload
+
+import numpy as np
+
+from ztensor import _arrays, _structs
+from ztensor._call import buffer_view, check, take_json
+from ztensor._ffi import ffi, lib
+from ztensor._metadata import Description, TensorMetadata
+from ztensor._parts import Batch, Described, Raw
+from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError
+
+__all__ = ["Reader"]
+
+_MODES = {"mmap": lib.ZT_READ_MMAP, "read": lib.ZT_READ_OWNED}
+_VERIFY = {None: lib.ZT_VERIFY_AS_OPENED, True: lib.ZT_VERIFY_ON, False: lib.ZT_VERIFY_OFF}
+
+PathOrBytes = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads as C takes it: 0 for as many as the machine has."""
+    if threads is None:
+        return 0
+    found = operator.index(threads)
+    if found < 1:
+        raise ArgumentError(f"threads is {found}; it is 1 or more, or None for as many as the machine has")
+    return found
+
+
+class Reader:
+    """An open ``.zt`` file.
+
+    Opening reads the index alone. A tensor that is read is the caller's own: it can be written to, which changes
+    neither the file nor what is read later, and it stays valid after the reader is closed. Many threads may read from
+    one reader at once.
+
+    Parameters
+    ----------
+    file : str, os.PathLike or bytes-like
+        The path of a local file, or the bytes of one. Bytes must not change while the reader is open.
+    mode : {'mmap', 'read'}
+        ``'mmap'`` maps the file: data comes in when it is touched, and large raw tensors cost no copy. ``'read'``
+        reads it into memory: for network filesystems, and for files that somebody may truncate meanwhile, which ends
+        a process that has them mapped (SIGBUS), and here is an error.
+    verify : bool, default False
+        Check the checksum of raw data each time that it is read. Compressed data is always checked.
+    threads : int, optional
+        Threads that read, decode and checksum; by default as many as the machine has.
+
+    Raises
+    ------
+    MissingFileError, FileError
+        If the file cannot be opened.
+    FormatError
+        If it is no ``.zt`` file, or damaged; the message says what is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.zt")
+    >>> with Writer(path) as writer:
+    ...     writer.add_tensor("w", np.arange(6, dtype=np.float32).reshape(2, 3))
+    >>> with Reader(path) as reader:
+    ...     w = reader["w"]
+    >>> w.shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        file: PathOrBytes,
+        *,
+        mode: str = "mmap",
+        verify: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        self._reader: Any = None
+        if mode not in _MODES:
+            raise ArgumentError(f"mode is {mode!r}; it is 'mmap' or 'read'")
+        flags = _MODES[mode] | (lib.ZT_READ_VERIFY if verify else 0)
+        out = ffi.new("ZtReader **")
+        if isinstance(file, (str, os.PathLike)):
+            path = os.fsencode(file)
+            if b"\0" in path:
+                raise ArgumentError(f"the path {file!r} holds a NUL")
+            check(lib.zt_reader_open(path, flags, thread_count(threads), out))
+            self._reader = ffi.gc(out[0], lib.zt_reader_free)
+        else:
+            try:
+                data = ffi.from_buffer(file)
+            except (TypeError, ValueError, BufferError) as err:
+                raise ArgumentError(f"a file is a path or bytes, not {type(file).__name__}: {err}") from None
+            check(lib.zt_reader_open_memory(data, len(data), flags, thread_count(threads), out))
+            # The bytes live as long as whatever holds the handle.
+            self._reader = ffi.gc(out[0], lambda reader, _bytes=data: lib.zt_reader_free(reader))
+        self._count: int = lib.zt_reader_count(self._reader)
+        self._names: list[str] | None = None
+
+    # A call keeps the handle that it got from here, so that closing while another thread reads is harmless.
+    def _handle(self) -> Any:
+        if self._reader is None:
+            raise StateError("the reader is closed")
+        return self._reader
+
+    def close(self) -> None:
+        """Close the file. Tensors that were read stay valid. Closing twice is fine."""
+        self._reader = None
+
+    def __enter__(self) -> Reader:
+        self._handle()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<Reader closed>" if self._reader is None else f"<Reader of {self._count} tensors>"
+
+    # What the file holds.
+
+    def __len__(self) -> int:
+        self._handle()
+        return self._count
+
+    @property
+    def format(self) -> str:
+        """The format of the file.
+
+        ``'zt/1'`` for the one that is written, ``'zten/0.1'``, ``'zten/1.0'``, ``'zten/1.1'``, ``'zten/1.2'`` or
+        ``'zt/2'`` for the older generations that are read.
+        """
+        name: str = ffi.string(lib.zt_reader_format(self._handle())).decode("ascii")
+        return name
+
+    @property
+    def tensor_names(self) -> list[str]:
+        """The names of all tensors, in the order written."""
+        return list(self._all_names())
+
+    def _all_names(self) -> list[str]:
+        if self._names is None:
+            pointer, size = ffi.new("const char **"), ffi.new("size_t *")
+            handle = self._handle()
+            check(lib.zt_reader_names(handle, pointer, size))
+            text: str = ffi.unpack(pointer[0], size[0]).decode("utf-8") if size[0] else ""
+            self._names = text.split("\0")[:-1]
+        self._handle()
+        return self._names
+
+    @property
+    def tensors(self) -> list[TensorMetadata]:
+        """What the file says of all tensors, in the order written."""
+        return list(self)
+
+    @property
+    def file_metadata(self) -> dict[str, Any]:
+        """The file's own key-values, as they were given to the writer."""
+        out = ffi.new("ZtBuffer **")
+        check(lib.zt_reader_metadata(self._handle(), out))
+        return take_json(out[0])
+
+    def __iter__(self) -> Iterator[TensorMetadata]:
+        handle = self._handle()
+        for number in range(self._count):
+            yield Description(handle, number).metadata(handle)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name) is not None
+
+    def _find(self, name: str) -> int | None:
+        """The number of a tensor, or None if there is none of this name."""
+        try:
+            return self._number(name)
+        except TensorNotFoundError:
+            return None
+
+    def _number(self, name: str) -> int:
+        handle = self._handle()
+        if not isinstance(name, str):
+            raise ArgumentError(f"a tensor's name is a str, not {type(name).__name__}: {name!r}")
+        # Of a name with a NUL C would see the beginning alone, and what is no UTF-8 is no name.
+        encoded = name.encode("utf-8", "replace")
+        if "\0" in name or encoded.decode() != name:
+            raise TensorNotFoundError(f"no tensor named {name!r}")
+        out = ffi.new("size_t *")
+        check(lib.zt_reader_find(handle, encoded, out))
+        number: int = out[0]
+        return number
+
+    def metadata(self, name: str) -> TensorMetadata:
+        """What the file says of a tensor.
+
+        Raises
+        ------
+        TensorNotFoundError
+            If there is none of this name; it is a KeyError.
+        """
+        handle = self._handle()
+        return Description(handle, self._number(name)).metadata(handle)
+
+    def keys(self) -> list[str]:
+        """The names of all tensors."""
+        return self.tensor_names
+
+    def values(self) -> Iterator[Any]:
+        """All tensors as `reader[name]` gives them, each read when it is asked for."""
+        return (self.read_tensor(name) for name in self._all_names())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and tensors, each tensor read when it is asked for."""
+        return ((name, self.read_tensor(name)) for name in self._all_names())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The tensor of this name, or `default` if there is none."""
+        return self.read_tensor(name) if name in self else default
+
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> TensorMetadata: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[TensorMetadata]: ...
+
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:
+        """A tensor by its name, or what the file says of a tensor by its number; -1 is the last."""
+        if isinstance(key, str):
+            return self.read_tensor(key)
+        handle = self._handle()
+        if isinstance(key, slice):
+            return [Description(handle, at).metadata(handle) for at in range(*key.indices(self._count))]
+        number = operator.index(key)
+        if not -self._count <= number < self._count:
+            raise TensorIndexError(f"no tensor number {number}: the file has {self._count}")
+        return Description(handle, number % self._count).metadata(handle)
+
+    # Reading.
+
+    def read_tensor(self, name: str, to: str = "numpy", *, verify: bool | None = None) -> Any:
+        """Read a tensor.
+
+        Parameters
+        ----------
+        name : str
+        to : {'numpy', 'torch'}
+            What to make of it.
+        verify : bool, optional
+            Check the checksum of raw data; by default, as the reader was opened.
+
+        Returns
+        -------
+        numpy.ndarray, SciPy sparse matrix or torch.Tensor
+            Sparse tensors become ``csr_matrix``, ``csc_matrix``, ``coo_matrix``, ``bsr_matrix``, or torch sparse tensors.
+            The memory is the caller's own.
+
+        Raises
+        ------
+        TensorNotFoundError
+            If there is none of this name; it is a KeyError.
+        ChecksumError, FormatError
+            If the data is damaged.
+        MissingDependencyError
+            If a package is missing that the form asked for needs.
+        UnknownTypeError
+            If this version does not know the element type, layout or encoding.
+        """
+        return self.read_tensors([name], to, verify=verify)[0]
+
+    def read_tensors(self, names: Sequence[str], to: str = "numpy", *, verify: bool | None = None) -> list[Any]:
+        """Read several tensors at once, on several threads; in the order of `names`.
+
+        Tensors that were stored as one blob, as tied weights are, share their memory. Parameters and exceptions are those
+        of :meth:`read_tensor`.
+        """
+        convert = converter(to)
+        if isinstance(names, str):
+            raise ArgumentError("names is a sequence of str; read_tensor reads one")
+        handle = self._handle()
+        found = [Description(handle, self._number(name)) for name in names]
+        return convert(self._load(handle, found, verify))
+
+    def read_rows(self, name: str, start: int, stop: int, to: str = "numpy", *, verify: bool | None = None) -> Any:
+        """Read rows `start` to `stop` (not included) of a dense tensor: ``read_tensor(name)[start:stop]``, touching only
+        the bytes or chunks that hold them. With `verify`, all of a raw tensor is checked.
+
+        Raises
+        ------
+        TensorIndexError
+            If the tensor has fewer rows, or `stop` is before `start`.
+        ArgumentError
+            If the tensor is sparse or a scalar.
+        """
+        convert = converter(to)
+        handle = self._handle()
+        found = Description(handle, self._number(name))
+        if found.layout != lib.ZT_DENSE or not found.shape:
+            raise ArgumentError(f"tensor {name!r}: only dense tensors of one dimension or more have rows to read")
+        start, stop = operator.index(start), operator.index(stop)
+        if not 0 <= start <= stop <= found.shape[0]:
+            raise TensorIndexError(f"tensor {name!r}: rows {start} to {stop} lie outside its {found.shape[0]}")
+        row = 1
+        for dim in found.shape[1:]:
+            row *= dim
+        out = ffi.new("ZtBuffer **")
+        check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _VERIFY[verify], out))
+        size = lib.zt_buffer_len(out[0])
+        shape = (stop - start, *found.shape[1:])
+        described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype], {})
+        return convert(Batch(described, [buffer_view(out[0], size)], [0], [0], [size]))[0]
+
+    def verify(self, progress: Callable[[int, int], object] | None = None) -> None:
+        """Check every byte of every tensor against the checksums, on several threads.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the bytes done and the bytes to do, on this thread. If it returns False the work stops; an
+            exception in it stops the work too and is raised.
+
+        Raises
+        ------
+        ChecksumError
+            For the first damaged tensor; the message names it.
+        CancelledError
+            If `progress` returned False.
+        """
+        raised: list[BaseException] = []
+
+        def report(done: int, total: int, _user: Any) -> int:
+            try:
+                return int(progress is not None and progress(done, total) is False)
+            except BaseException as err:
+                raised.append(err)
+                return 1
+
+        callback = ffi.callback("int32_t(uint64_t, uint64_t, void *)", report) if progress else ffi.NULL
+        status = lib.zt_reader_verify(self._handle(), callback, ffi.NULL)
+        if raised:
+            raise raised[0]
+        check(status)
+
+    def load_all(self, to: str, *, verify: bool | None = None) -> dict[str, Any]:
+        """Read the whole file with one call: names and tensors, in the order written.
+
+        Raw data of a mapped file comes as one private mapping that the tensors share parts of.
+        """
+        convert = converter(to)
+        names = self._all_names()
+        return dict(zip(names, convert(self._load(self._handle(), None, verify))))
+
+    def describe_all(self) -> Described:
+        """What reading needs to know of every tensor, in the order written."""
+        handle = self._handle()
+        tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
+        check(lib.zt_reader_tensors(handle, tensors, count))
+        table = _structs.view(tensors[0], count[0], _structs.TENSOR)
+        ndims, counts = table["ndim"].tolist(), table["component_count"].tolist()
+        # Shapes, and components, of all tensors stand behind each other.
+        total = sum(ndims)
+        dims = ffi.unpack(tensors[0][0].shape, total) if total else []
+        parts = sum(counts)
+        components = _structs.view(tensors[0][0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
+        ends = itertools.accumulate(ndims)
+        return Described(
+            names=self._all_names(),
+            layouts=table["layout"].tolist(),
+            dtypes=table["dtype"].tolist(),
+            shapes=[tuple(dims[end - ndim : end]) for end, ndim in zip(ends, ndims)],
+            counts=counts,
+            component_dtypes=components["dtype"].tolist(),
+            blocksizes={at: tuple(table["blocksize"][at].tolist()) for at in np.flatnonzero(table["blocksize"][:, 0]).tolist()},
+        )
+
+    def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> Batch:
+        """Read tensors, or all of them where `found` is None, into memory."""
+        numbers: Sequence[int] = range(self._count) if found is None else [one.number for one in found]
+        if found is None:
+            described = self.describe_all()
+        else:
+            described = Described(
+                names=[one.name for one in found],
+                layouts=[one.layout for one in found],
+                dtypes=[one.dtype for one in found],
+                shapes=[one.shape for one in found],
+                counts=[one.tensor.component_count for one in found],
+                component_dtypes=[dtype for one in found for dtype in one.component_dtypes()],
+                blocksizes={at: tuple(one.tensor.blocksize) for at, one in enumerate(found) if one.tensor.blocksize[0]},
+            )
+        if not numbers:
+            return Batch(described, [], [], [], [])
+        out = ffi.new("ZtBatch **")
+        wanted, count = (ffi.NULL, 0) if found is None else (numbers, len(numbers))
+        check(lib.zt_reader_read_many(handle, wanted, count, _VERIFY[verify], out))
+        batch = ffi.gc(out[0], lib.zt_batch_free)
+        buffers = []
+        for at in range(lib.zt_batch_memory_count(batch)):
+            memory = ffi.new("ZtBuffer **")
+            check(lib.zt_batch_memory(batch, at, memory))
+            buffers.append(buffer_view(memory[0], lib.zt_buffer_len(memory[0])))
+        pointer, spans_count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
+        check(lib.zt_batch_spans(batch, pointer, spans_count))
+        spans = _structs.view(pointer[0], spans_count[0], _structs.SPAN)
+        memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
+        return Batch(described, buffers, memories, starts, sizes)
+
+
+def converter(to: str) -> Callable[[Batch], list[Any]]:
+    """What makes arrays or tensors of memory."""
+    if to == "numpy":
+        return _to_numpy
+    if to == "torch":
+        from ztensor import _torch
+
+        return _torch.to_torch
+    raise ArgumentError(f"to is {to!r}; it is 'numpy' or 'torch'")
+
+
+def _to_numpy(batch: Batch) -> list[Any]:
+    described = batch.described
+    found: list[Any] = []
+    part = 0
+    for at, (layout, dtype, shape, count) in enumerate(
+        zip(described.layouts, described.dtypes, described.shapes, described.counts)
+    ):
+        if layout == lib.ZT_DENSE:
+            raw = Raw(batch.buffers[batch.memories[part]], batch.starts[part], batch.sizes[part], dtype)
+            found.append(_arrays.to_numpy(raw, shape))
+        else:
+            from ztensor import _sparse
+
+            found.append(_sparse.to_scipy(batch.sparse(at, part)))
+        part += count
+    return found

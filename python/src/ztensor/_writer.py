@@ -1,0 +1,364 @@
+"""Writing files."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, Union
+
+import numpy as np
+
+from ztensor import _arrays, _structs
+from ztensor._call import check, encode_name, error, refusal, to_json
+from ztensor._ffi import ffi, lib
+from ztensor._parts import Specs
+from ztensor._reader import thread_count
+from ztensor.errors import ArgumentError, StateError
+
+__all__ = ["Writer"]
+
+_FSYNC = {"auto": lib.ZT_FSYNC_AUTO, True: lib.ZT_FSYNC_ALWAYS, False: lib.ZT_FSYNC_NEVER}
+_DEFAULT_LEVEL = 3
+_MAX_LEVEL = 22
+#: Packed copies that are held at a time when many tensors are added, in bytes, and tensors that one call adds.
+_MAX_MADE = 16 * 1024 * 1024
+_MAX_CALL = 65536
+
+
+def compression_level(compress: Any) -> int:
+    """The level that `compress` stands for: False or 0 for none, True for 3, or 1 to 22."""
+    if isinstance(compress, (bool, np.bool_)):
+        return _DEFAULT_LEVEL if compress else 0
+    try:
+        level = operator.index(compress)
+    except TypeError:
+        raise ArgumentError(f"compress is {compress!r}; it is a bool or a level from 1 to {_MAX_LEVEL}") from None
+    if not 0 <= level <= _MAX_LEVEL:
+        raise ArgumentError(f"compress is {level}; levels are 1 to {_MAX_LEVEL}, or 0 for none")
+    return level
+
+
+def adder() -> Callable[[Specs, Any, str], None]:
+    """What adds any tensor to specs. torch and SciPy are not imported for that: what is theirs can only be there if they
+    are.
+    """
+    # The class is missing while torch is still being imported.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is not None:
+        from ztensor._torch import add_torch
+    if "scipy.sparse" in sys.modules:
+        from ztensor._sparse import add_scipy, is_scipy_sparse
+    else:
+        is_scipy_sparse = None  # type: ignore[assignment]
+
+    def add(specs: Specs, value: Any, name: str) -> None:
+        if tensor is not None and isinstance(value, tensor):
+            add_torch(specs, value, name)
+        elif is_scipy_sparse is not None and is_scipy_sparse(value):
+            add_scipy(specs, value, name)
+        else:
+            _arrays.add_dense(specs, value, name)
+
+    return add
+
+
+class Writer:
+    """Writes a ``.zt`` file.
+
+    The file is written beside its destination and takes its name when it is finalized; until then, whatever stands under
+    the name stays. Leaving the ``with`` block by an exception abandons the file. A writer is used by one thread at a time.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    metadata : mapping, optional
+        The file's own key-values: str to None, bool, int, float, str, bytes, and lists and mappings of these.
+    threads : int, optional
+        Threads that compress and checksum; by default as many as the machine has. The file is the same for any number.
+    fsync : {'auto', True, False}
+        When the file is flushed to the disk before it takes its name: ``'auto'`` if it replaces an existing file, so
+        that not even a power cut can cost what was there.
+
+    Raises
+    ------
+    MissingFileError, FileError
+        If no file can be created beside the destination.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+        fsync: str | bool = "auto",
+    ) -> None:
+        self._writer: Any = None
+        self._end = "closed"
+        if not isinstance(path, (str, os.PathLike)):
+            raise ArgumentError(f"path is a str or os.PathLike, not {type(path).__name__}")
+        if not (isinstance(fsync, bool) or fsync == "auto"):
+            raise ArgumentError(f"fsync is {fsync!r}; it is 'auto', True or False")
+        encoded = os.fsencode(path)
+        if b"\0" in encoded:
+            raise ArgumentError(f"the path {path!r} holds a NUL")
+        text = to_json(metadata, "metadata")
+        out = ffi.new("ZtWriter **")
+        check(lib.zt_writer_create(encoded, _FSYNC[fsync], thread_count(threads), text or ffi.NULL, out))
+        self._open(out[0])
+
+    def _open(self, writer: Any) -> None:
+        self._writer = ffi.gc(writer, lib.zt_writer_free)
+        self._end = "open"
+        #: How many numbers stand for memory that is stored once.
+        self._numbers = 0
+
+    def _handle(self) -> Any:
+        if self._writer is None:
+            raise StateError(f"the writer was {self._end} already")
+        return self._writer
+
+    def __enter__(self) -> Writer:
+        self._handle()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.abandon()
+        elif self._writer is not None:
+            self.finalize()
+
+    def __repr__(self) -> str:
+        return f"<Writer {self._end}>"
+
+    def add_tensor(
+        self,
+        name: str,
+        tensor: Any,
+        compress: bool | int = False,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a tensor.
+
+        Parameters
+        ----------
+        name : str
+            1 to 4096 bytes of UTF-8 without NUL, unique in the file.
+        tensor : numpy.ndarray, torch.Tensor, SciPy or torch sparse tensor, or anything with __array__ or __dlpack__
+            Contiguous data is not copied. Whatever lies otherwise in memory is packed in C order; big-endian data is
+            swapped; torch tensors come from any device.
+        compress : bool or int
+            False or 0 stores the data as it is; True compresses at level 3; 1 to 22 are levels of zstd.
+        attributes : mapping, optional
+            The tensor's own key-values, as the file's `metadata`.
+
+        Raises
+        ------
+        UnsupportedTensorError
+            If it cannot be stored: objects, strings, masked arrays, tensors without data.
+        ArgumentError
+            If the name is taken or breaks the rules. The writer goes on after either.
+        """
+        specs = Specs()
+        specs.names.append(encode_name(name))
+        adder()(specs, tensor, name)
+        self._add(specs, compression_level(compress), attributes)
+
+    def add_tensors(self, tensors: Mapping[str, Any], compress: bool | int = False) -> None:
+        """Add many tensors at once: the fast way. Tensors that are the same memory are stored once.
+
+        Parameters
+        ----------
+        tensors : mapping of str to tensors
+            As :meth:`add_tensor` takes them. It is not changed.
+        compress : bool or int
+            As of :meth:`add_tensor`.
+        """
+        level = compression_level(compress)
+        self._handle()
+        add = adder()
+        # An address stands for the same bytes for as long as the object lives, and a mapping may make its values when they
+        # are asked for: all of them are held until the end.
+        alive = []
+        numbers: dict[Any, int] = {}
+        taken = self._numbers
+        specs = Specs(numbers, taken)
+        try:
+            for name, tensor in tensors.items():
+                alive.append(tensor)
+                specs.names.append(encode_name(name))
+                add(specs, tensor, name)
+                if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
+                    self._add(specs, level)
+                    specs = Specs(numbers, taken)
+            self._add(specs, level)
+        finally:
+            self._numbers += len(numbers)
+
+    def add_sparse_csr(
+        self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
+    ) -> None:
+        """Add a matrix in compressed sparse rows: values (nnz,), column indices (nnz,), indptr (rows + 1,)."""
+        self._add_sparse(lib.ZT_SPARSE_CSR, name, (values, indices, indptr), shape, compress)
+
+    def add_sparse_csc(
+        self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
+    ) -> None:
+        """Add a matrix in compressed sparse columns: values (nnz,), row indices (nnz,), indptr (columns + 1,)."""
+        self._add_sparse(lib.ZT_SPARSE_CSC, name, (values, indices, indptr), shape, compress)
+
+    def add_sparse_coo(
+        self, name: str, values: Any, indices: Any, shape: Iterable[int], *, compress: bool | int = False
+    ) -> None:
+        """Add a tensor in coordinates: values (nnz,), indices (ndim, nnz)."""
+        self._add_sparse(lib.ZT_SPARSE_COO, name, (values, indices), shape, compress)
+
+    def add_sparse_bsr(
+        self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
+    ) -> None:
+        """Add a matrix in block compressed sparse rows: values (blocks, r, c), block columns (blocks,), indptr
+        (rows / r + 1,).
+        """
+        self._add_sparse(lib.ZT_SPARSE_BSR, name, (values, indices, indptr), shape, compress)
+
+    def add_sparse_bsc(
+        self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
+    ) -> None:
+        """Add a matrix in block compressed sparse columns: values (blocks, r, c), block rows (blocks,), indptr
+        (columns / c + 1,).
+        """
+        self._add_sparse(lib.ZT_SPARSE_BSC, name, (values, indices, indptr), shape, compress)
+
+    def _add_sparse(self, layout: int, name: str, components: tuple[Any, ...], shape: Any, compress: Any) -> None:
+        from ztensor import _sparse
+
+        specs = Specs()
+        specs.names.append(encode_name(name))
+        _sparse.add_sparse(specs, layout, components, shape, name)
+        self._add(specs, compression_level(compress))
+
+    def _add(self, specs: Specs, level: int, attributes: Mapping[str, Any] | None = None) -> None:
+        """Hand tensors to the library in one call. All that the structs point to lives until it returns."""
+        handle = self._handle()
+        count = len(specs.names)
+        if not count:
+            return
+        names = ffi.from_buffer(b"".join(specs.names) or b"\0")
+        lens = [len(name) for name in specs.names]
+        dims = np.array(specs.dims, np.uint64)
+
+        components = np.zeros(len(specs.addresses), _structs.COMPONENT_SPEC)
+        components["data"] = specs.addresses
+        components["len"] = specs.sizes
+        components["share"] = specs.shares
+        components["dtype"] = specs.component_dtypes
+
+        tensors = np.zeros(count, _structs.TENSOR_SPEC)
+        tensors["name"] = _addresses(int(ffi.cast("uintptr_t", names)), lens, 1)
+        tensors["name_len"] = lens
+        tensors["shape"] = _addresses(dims.__array_interface__["data"][0], specs.ndims, dims.itemsize)
+        tensors["ndim"] = specs.ndims
+        tensors["components"] = _addresses(components.__array_interface__["data"][0], specs.counts, components.itemsize)
+        tensors["component_count"] = specs.counts
+        tensors["dtype"] = specs.dtypes
+        tensors["layout"] = specs.layouts
+        tensors["level"] = level
+        for at, blocksize in specs.blocksizes.items():
+            tensors["blocksize"][at] = blocksize
+        text = ffi.from_buffer(to_json(attributes, f"attributes of tensor {specs.names[0].decode()!r}"))
+        if attributes:
+            tensors["attributes"] = int(ffi.cast("uintptr_t", text))
+            tensors["attributes_len"] = len(text)
+        status = lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), count)
+        del names, text, dims, components
+        if status:
+            raise refusal(status)
+
+    def finalize(self) -> None:
+        """Write the index and give the file its name. Leaving the ``with`` block does it too.
+
+        Raises
+        ------
+        StateError
+            If it was done before.
+        FileError
+            If the file cannot be written, flushed or renamed; what stood under its name stays.
+        """
+        writer = self._handle()
+        self._writer = None
+        self._end = "finalized"
+        status = lib.zt_writer_finish(writer)
+        if status:
+            self._end = "abandoned"
+            failure = error(status)
+            ffi.release(writer)
+            raise failure
+        ffi.release(writer)
+
+    def abandon(self) -> None:
+        """Give the file up. What stood under its name stays, and nothing is left behind. Doing it twice is fine."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            self._end = "abandoned"
+            ffi.release(writer)
+
+
+def _addresses(start: int, counts: list[int], itemsize: int) -> Any:
+    """Where each of several runs begins that stand behind each other."""
+    ends = np.cumsum(np.array(counts, np.uint64)) * np.uint64(itemsize)
+    begins = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
+    return begins + np.uint64(start)
+
+
+class _MemoryWriter(Writer):
+    """Writes a file into memory."""
+
+    def __init__(self, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
+        self._writer = None
+        text = to_json(metadata, "metadata")
+        out = ffi.new("ZtWriter **")
+        check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, thread_count(threads), text or ffi.NULL, out))
+        self._open(out[0])
+
+    def take(self) -> bytes:
+        """Finish the file and give its bytes."""
+        out = ffi.new("ZtBuffer **")
+        check(lib.zt_writer_finish_memory(self._handle(), out))
+        self.abandon()
+        try:
+            return bytes(ffi.buffer(lib.zt_buffer_data(out[0]), lib.zt_buffer_len(out[0])))
+        finally:
+            lib.zt_buffer_free(out[0])
+
+
+def check_tensors(tensors: Any) -> None:
+    """Refuse what is no dictionary of tensors."""
+    if not isinstance(tensors, Mapping):
+        raise ArgumentError(f"tensors is a mapping of names to tensors, not {type(tensors).__name__}")
+
+
+def save_to_file(
+    tensors: Mapping[str, Any],
+    filename: Union[str, "os.PathLike[str]"],
+    metadata: Mapping[str, Any] | None,
+    compress: bool | int,
+    threads: int | None,
+    fsync: str | bool,
+) -> None:
+    """Save a dictionary of tensors to a file."""
+    check_tensors(tensors)
+    with Writer(filename, metadata=metadata, threads=threads, fsync=fsync) as writer:
+        writer.add_tensors(tensors, compress)
+
+
+def save_to_bytes(
+    tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None, compress: bool | int, threads: int | None
+) -> bytes:
+    """Save a dictionary of tensors to bytes."""
+    check_tensors(tensors)
+    writer = _MemoryWriter(metadata, threads)
+    writer.add_tensors(tensors, compress)
+    return writer.take()

@@ -1,0 +1,343 @@
+"""A save is all or nothing: what stood under the name stays until the new file is whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import LARGE, assert_same, entries, run_python
+
+import ztensor
+import ztensor.numpy as ztn
+from ztensor import Reader, Writer
+
+OLD, NEW = np.arange(1000), np.arange(LARGE)
+
+
+class Stop(Exception):
+    """What goes wrong in a with-block."""
+
+
+def fail_in_block(path: Path, error: type[BaseException] = Stop) -> None:
+    with Writer(path) as writer:
+        writer.add_tensor("x", NEW)
+        raise error
+
+
+def fail_in_dictionary(path: Path) -> None:
+    ztn.save_file({"x": NEW, "odd one": np.array([None])}, path)
+
+
+def abandon(path: Path) -> None:
+    writer = Writer(path)
+    writer.add_tensor("x", NEW)
+    writer.abandon()
+
+
+def forget(path: Path) -> None:
+    writer = Writer(path)
+    writer.add_tensor("x", NEW)
+    del writer
+    gc.collect()
+
+
+FAILURES: dict[str, tuple[Callable[[Path], object], Any]] = {
+    "exception": (fail_in_block, Stop),
+    "interrupt": (lambda path: fail_in_block(path, KeyboardInterrupt), KeyboardInterrupt),
+    "exit": (lambda path: fail_in_block(path, SystemExit), SystemExit),
+    "refused tensor": (fail_in_dictionary, ztensor.UnsupportedTensorError),
+    "abandoned": (abandon, None),
+    "forgotten": (forget, None),
+}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_save_that_fails_leaves_what_was_there(case: str, existing: bool, path: Path) -> None:
+    fail, expected = FAILURES[case]
+    if existing:
+        ztn.save_file({"old": OLD}, path)
+        before = path.read_bytes(), path.stat().st_ino
+    if expected is None:
+        fail(path)
+    else:
+        with pytest.raises(expected):
+            fail(path)
+    assert entries(path.parent) == ([path.name] if existing else [])
+    if existing:
+        assert (path.read_bytes(), path.stat().st_ino) == before
+
+
+def test_nothing_appears_under_the_name_before_the_end(path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    with Writer(path) as writer:
+        writer.add_tensor("x", NEW)
+        assert list(ztn.load_file(path)) == ["old"]
+    assert list(ztn.load_file(path)) == ["x"]
+    assert entries(path.parent) == [path.name]
+
+
+def test_the_temporary_file_can_be_recognised(path: Path) -> None:
+    with Writer(path) as writer:
+        writer.add_tensor("x", NEW)
+        assert entries(path.parent) == [f".{path.name}.0.zt-tmp"]
+
+
+KILLED = """
+import os, sys
+import numpy as np, ztensor
+writer = ztensor.Writer(sys.argv[1])
+writer.add_tensor("x", np.arange(300_000))
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_writer_that_is_killed_leaves_the_old_file_and_its_wreck_is_cleaned_up(path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    source = str(Path(ztensor.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))},
+    )
+    with process:
+        assert process.stdout is not None and process.stdout.readline() == b"written\n"
+        process.kill()
+    assert_same(ztn.load_file(path, verify=True)["old"], OLD)
+    wrecks = [name for name in entries(path.parent) if name != path.name]
+    assert all(name.startswith(f".{path.name}.") and name.endswith(".zt-tmp") for name in wrecks)
+    ztn.save_file({"x": NEW}, path)
+    assert entries(path.parent) == [path.name]
+
+
+# Full disks.
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real filesystem of one MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "ztensor-test", str(directory)], capture_output=True, text=True
+        )
+    except OSError as err:
+        pytest.skip(f"mounting a tmpfs of 1 MiB is not possible here: {err}")
+    if done.returncode:
+        pytest.skip(f"mounting a tmpfs of 1 MiB is not allowed here: {done.stderr.strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("compress", [False, 1], ids=["raw", "zstd"])
+def test_a_full_disk_leaves_the_old_file(compress: bool | int, tiny_disk: Path) -> None:
+    path = tiny_disk / "model.zt"
+    ztn.save_file({"old": OLD}, path)
+    before = path.read_bytes()
+    noise = np.random.default_rng(0).integers(0, 2**62, LARGE)
+    with pytest.raises(OSError, match=f"^{path}: .*No space left on device") as caught:
+        ztn.save_file({"x": noise}, path, compress=compress)
+    assert type(caught.value) is ztensor.FileError
+    assert entries(tiny_disk) == [path.name]
+    assert path.read_bytes() == before
+    # And there is room again.
+    ztn.save_file({"x": np.arange(50_000)}, path)
+    assert_same(ztn.load_file(path)["x"], np.arange(50_000))
+
+
+def test_a_writer_that_failed_says_so_and_can_only_be_abandoned(tiny_disk: Path) -> None:
+    path = tiny_disk / "model.zt"
+    writer = Writer(path)
+    with pytest.raises(ztensor.FileError, match="No space left"):
+        writer.add_tensor("x", np.zeros(LARGE))
+    with pytest.raises(ztensor.StateError, match="an earlier write failed"):
+        writer.add_tensor("y", np.zeros(3))
+    with pytest.raises(ztensor.StateError, match="an earlier write failed"):
+        writer.finalize()
+    assert entries(tiny_disk) == []
+
+
+@pytest.mark.parametrize("fsync", ["auto", True, False], ids=repr)
+def test_a_file_that_may_not_grow_leaves_the_old_file(fsync: Any, path: Path) -> None:
+    # A limit on the size of files fails writes too, and needs no rights.
+    ztn.save_file({"old": OLD}, path)
+    out = run_python(
+        """
+import resource, signal, sys
+import numpy as np, ztensor, ztensor.numpy
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+fsync = {"auto": "auto", "True": True, "False": False}[sys.argv[2]]
+try:
+    ztensor.numpy.save_file({"x": np.arange(300_000)}, sys.argv[1], fsync=fsync)
+except OSError as err:
+    print(type(err).__name__, str(err).startswith(sys.argv[1]), "File too large" in str(err))
+""",
+        path,
+        fsync,
+    )
+    assert out == "FileError True True\n"
+    assert entries(path.parent) == [path.name]
+    assert_same(ztn.load_file(path, verify=True)["old"], OLD)
+
+
+# Places.
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    target, link = tmp_path / "sub" / "target.zt", tmp_path / "link.zt"
+    ztn.save_file({"old": OLD}, target)
+    link.symlink_to(Path("sub") / "target.zt")
+    ztn.save_file({"x": NEW}, link)
+    assert link.is_symlink() and os.readlink(link) == "sub/target.zt"
+    assert not target.is_symlink()
+    assert_same(ztn.load_file(target)["x"], NEW)
+    assert entries(tmp_path) == ["link.zt", "sub"] and entries(tmp_path / "sub") == ["target.zt"]
+
+
+def test_a_dangling_link_gets_its_target(tmp_path: Path) -> None:
+    link = tmp_path / "link.zt"
+    link.symlink_to("target.zt")
+    ztn.save_file({"x": NEW}, link)
+    assert link.is_symlink()
+    assert_same(ztn.load_file(tmp_path / "target.zt")["x"], NEW)
+
+
+def test_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
+    link = tmp_path / "link.zt"
+    link.symlink_to("link.zt")
+    with pytest.raises(ztensor.FileError, match=str(link)):
+        ztn.save_file({"x": NEW}, link)
+    assert entries(tmp_path) == ["link.zt"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000, 0o027], ids=oct)
+def test_a_new_file_has_the_mode_that_the_umask_asks_for(umask: int, path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        ztn.save_file({"x": OLD}, path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o444, 0o755], ids=oct)
+def test_a_replaced_file_keeps_its_mode(mode: int, path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    path.chmod(mode)
+    ztn.save_file({"x": NEW}, path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert_same(ztn.load_file(path)["x"], NEW)
+
+
+def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "model.zt").mkdir()
+    with pytest.raises(ztensor.FileError, match="directory"):
+        ztn.save_file({"x": NEW}, tmp_path / "model.zt")
+    assert entries(tmp_path) == ["model.zt"] and entries(tmp_path / "model.zt") == []
+
+
+def test_a_missing_directory_is_a_file_not_found_error(tmp_path: Path) -> None:
+    where = tmp_path / "missing" / "model.zt"
+    with pytest.raises(FileNotFoundError, match=f"^{where}: "):
+        Writer(where)
+    with pytest.raises(FileNotFoundError, match=f"^{where}: "):
+        ztn.save_file({"x": NEW}, where)
+    assert entries(tmp_path) == []
+
+
+def test_a_file_in_place_of_a_directory_is_an_os_error(path: Path) -> None:
+    path.write_bytes(b"")
+    with pytest.raises(OSError, match="Not a directory"):
+        Writer(path / "model.zt")
+
+
+def test_a_directory_that_may_not_be_written_is_an_os_error(tmp_path: Path) -> None:
+    directory = tmp_path / "closed"
+    directory.mkdir()
+    directory.chmod(0o555)
+    try:
+        if os.access(directory, os.W_OK):
+            pytest.skip("this user may write everywhere")
+        with pytest.raises(OSError, match="Permission denied"):
+            Writer(directory / "model.zt")
+    finally:
+        directory.chmod(0o755)
+
+
+def test_the_longest_file_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 252 + ".zt")
+    ztn.save_file({"x": OLD}, path)
+    ztn.save_file({"x": NEW}, path)
+    assert entries(tmp_path) == [path.name]
+    assert_same(ztn.load_file(path)["x"], NEW)
+
+
+def test_a_name_without_a_directory_is_in_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for fsync in ("auto", True, False):
+        ztn.save_file({"x": NEW}, "model.zt", fsync=fsync)
+    assert entries(tmp_path) == ["model.zt"]
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["raw", "zstd"])
+def test_a_file_can_be_saved_over_while_it_is_loaded(compress: bool, path: Path, mode: str) -> None:
+    ztn.save_file({"a": NEW, "b": OLD}, path)
+    with Reader(path, mode=mode) as reader:
+        loaded = ztn.load_file(path, mode=mode)
+        # Onto itself: the data comes from the very file that is replaced.
+        ztn.save_file({"a": loaded["a"], "c": reader["b"]}, path, compress=compress)
+        assert_same(loaded["a"], NEW)
+        assert_same(reader["a"], NEW)
+    found = ztn.load_file(path, verify=True)
+    assert list(found) == ["a", "c"]
+    assert_same(found["a"], NEW)
+    assert_same(found["c"], OLD)
+
+
+def test_two_writers_of_one_name_do_not_meet(path: Path) -> None:
+    with Writer(path) as one, Writer(path) as other:
+        one.add_tensor("one", OLD)
+        other.add_tensor("other", NEW)
+        other.finalize()
+        assert list(ztn.load_file(path)) == ["other"]
+    # The last to finalize wins, whole.
+    assert list(ztn.load_file(path, verify=True)) == ["one"]
+    assert entries(path.parent) == [path.name]
+
+
+def test_finalizing_twice_says_so(path: Path) -> None:
+    with Writer(path) as writer:
+        writer.add_tensor("x", OLD)
+        writer.finalize()
+        with pytest.raises(ztensor.StateError, match="the writer was finalized already"):
+            writer.finalize()
+    assert_same(ztn.load_file(path)["x"], OLD)
+
+
+def test_a_directory_that_goes_away_is_an_error_at_the_end(tmp_path: Path) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    writer = Writer(directory / "model.zt")
+    writer.add_tensor("x", OLD)
+    for name in entries(directory):
+        (directory / name).unlink()
+    directory.rmdir()
+    with pytest.raises(ztensor.FileError, match="model.zt: "):
+        writer.finalize()
+    with pytest.raises(ztensor.StateError, match="abandoned"):
+        writer.finalize()

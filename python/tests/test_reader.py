@@ -1,0 +1,430 @@
+"""Reader: a mapping of names to tensors, a sequence of descriptions, from a path or from bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import LARGE, assert_same
+
+import ztensor
+from ztensor import Reader, Writer
+
+Open = Callable[..., Reader]
+
+TENSORS = {
+    "w": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "z/first": np.array(7, np.int16),
+    "empty": np.empty((0, 5), np.uint8),
+    "größe": np.array([True, False]),
+    "large": np.arange(LARGE, dtype=np.int64),
+}
+
+
+@pytest.fixture
+def file(path: Path) -> Path:
+    """A file of a few tensors, raw and compressed."""
+    with Writer(path, metadata={"made": "here"}) as writer:
+        for at, (name, array) in enumerate(TENSORS.items()):
+            writer.add_tensor(name, array, compress=at % 2 == 0)
+    return path
+
+
+# As a mapping.
+
+
+def test_every_tensor_comes_back(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        for name, array in TENSORS.items():
+            assert_same(reader[name], array)
+            assert_same(reader.read_tensor(name), array)
+
+
+def test_dict_of_a_reader_is_a_dict_of_arrays(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        found = dict(reader)
+    assert list(found) == list(TENSORS)
+    for name, array in TENSORS.items():
+        assert_same(found[name], array)
+
+
+def test_keys_values_and_items_are_in_the_order_written(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        assert list(reader.keys()) == reader.tensor_names == list(TENSORS)
+        for array, expected in zip(reader.values(), TENSORS.values()):
+            assert_same(array, expected)
+        assert [name for name, _ in reader.items()] == list(TENSORS)
+        for name, array in reader.items():
+            assert_same(array, TENSORS[name])
+
+
+def test_get_gives_a_default_for_what_is_not_there(file: Path) -> None:
+    with Reader(file) as reader:
+        assert_same(reader.get("w"), TENSORS["w"])
+        assert reader.get("missing") is None
+        assert reader.get("missing", 3) == 3
+
+
+def test_membership_is_of_names(file: Path) -> None:
+    with Reader(file) as reader:
+        assert "w" in reader
+        assert "größe" in reader
+        for other in ("W", "", "w\0", "w\0x", "\ud800", 0, None, b"w", ("w",)):
+            assert other not in reader
+
+
+def test_a_missing_name_is_a_readable_key_error(file: Path) -> None:
+    with Reader(file) as reader:
+        for read in (reader.read_tensor, reader.metadata, reader.__getitem__, lambda name: reader.read_tensors([name])):
+            with pytest.raises(KeyError) as caught:
+                read("missing")
+            assert isinstance(caught.value, ztensor.ZTensorError)
+            assert str(caught.value) == f'{file}: no tensor named "missing"'
+
+
+@pytest.mark.parametrize("name", ["", "w\0", "w\0x", "\ud800", "x" * 10000])
+def test_a_name_that_no_tensor_can_have_is_a_key_error(name: str, file: Path) -> None:
+    with Reader(file) as reader:
+        for read in (reader.read_tensor, reader.metadata, reader.__getitem__):
+            with pytest.raises(ztensor.TensorNotFoundError, match="no tensor named"):
+                read(name)
+        assert reader.get(name, "default") == "default"
+
+
+@pytest.mark.parametrize("name", [5, None, b"w", ["w"]])
+def test_a_name_that_is_no_str_is_refused(name: Any, file: Path) -> None:
+    with Reader(file) as reader:
+        with pytest.raises(ztensor.ArgumentError, match="name is a str"):
+            reader.read_tensor(name)
+        with pytest.raises(ztensor.ArgumentError, match="name is a str"):
+            reader.metadata(name)
+
+
+# As a sequence.
+
+
+def test_length_and_iteration_are_those_of_descriptions(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        assert len(reader) == len(TENSORS)
+        assert [meta.name for meta in reader] == list(TENSORS)
+        assert list(reader) == reader.tensors == [reader.metadata(name) for name in TENSORS]
+
+
+def test_numbers_count_from_both_ends(file: Path) -> None:
+    names = list(TENSORS)
+    with Reader(file) as reader:
+        for at in range(-len(names), len(names)):
+            assert reader[at].name == names[at]
+            assert reader[np.int64(at)].name == names[at]
+
+
+def test_slices_are_those_of_a_list(file: Path) -> None:
+    names = list(TENSORS)
+    with Reader(file) as reader:
+        for cut in (slice(None), slice(1, 3), slice(-2, None), slice(None, None, -1), slice(3, 1), slice(0, 99, 2)):
+            assert [meta.name for meta in reader[cut]] == names[cut]
+        with pytest.raises(ValueError, match="slice step cannot be zero"):
+            reader[::0]
+
+
+@pytest.mark.parametrize("number", [5, -6, 2**70, -(2**70)])
+def test_a_number_out_of_range_is_an_index_error(number: int, file: Path) -> None:
+    with (
+        Reader(file) as reader,
+        pytest.raises(IndexError, match=f"no tensor number {number}: the file has 5") as caught,
+    ):
+        reader[number]
+    assert isinstance(caught.value, ztensor.ZTensorError)
+
+
+@pytest.mark.parametrize("key", [1.5, None, b"w", ("w",), ["w"]])
+def test_any_other_key_is_a_type_error(key: Any, file: Path) -> None:
+    with Reader(file) as reader, pytest.raises(TypeError):
+        reader[key]
+
+
+def test_iterating_twice_at_once_is_fine(file: Path) -> None:
+    with Reader(file) as reader:
+        assert [(one.name, other.name) for one in reader for other in reader] == [
+            (one, other) for one in TENSORS for other in TENSORS
+        ]
+
+
+def test_a_list_that_was_given_out_is_the_callers(file: Path) -> None:
+    with Reader(file) as reader:
+        reader.tensor_names.clear()
+        reader.tensors.clear()
+        reader.keys().clear()
+        reader.file_metadata.clear()
+        assert reader.tensor_names == list(TENSORS)
+        assert reader.file_metadata == {"made": "here"}
+
+
+# Several tensors, and parts of one.
+
+
+def test_several_tensors_come_in_the_order_asked_for(file: Path, opened: Open) -> None:
+    names = ["large", "w", "empty", "w", "z/first"]
+    with opened(file) as reader:
+        found = reader.read_tensors(names)
+        assert len(found) == len(names)
+        for name, array in zip(names, found):
+            assert_same(array, TENSORS[name])
+        assert reader.read_tensors([]) == []
+        assert len(reader.read_tensors(tuple(names))) == len(names)
+
+
+def test_one_missing_name_of_several_is_a_key_error(file: Path) -> None:
+    with Reader(file) as reader, pytest.raises(KeyError, match="missing"):
+        reader.read_tensors(["w", "missing"])
+
+
+def test_a_str_is_not_taken_for_several_names(file: Path) -> None:
+    with Reader(file) as reader, pytest.raises(ztensor.ArgumentError, match="read_tensor reads one"):
+        reader.read_tensors("w")
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["raw", "zstd"])
+@pytest.mark.parametrize("shape", [(1000,), (700, 3, 5), (70000, 8), (4, 0, 3), (0, 3)], ids=str)
+def test_rows_are_those_of_the_whole(
+    shape: tuple[int, ...], compress: bool, path: Path, opened: Open, rng: np.random.Generator
+) -> None:
+    array = rng.integers(0, 100, shape).astype(np.int32)
+    with Writer(path) as writer:
+        writer.add_tensor("x", array, compress)
+    rows = shape[0]
+    with opened(path) as reader:
+        for start, stop in [(0, rows), (0, 0), (rows, rows), (rows // 3, rows // 2), (rows - 1, rows), (0, 1)]:
+            if 0 <= start <= stop <= rows:
+                assert_same(reader.read_rows("x", start, stop), array[start:stop])
+
+
+def test_rows_outside_are_an_index_error(file: Path) -> None:
+    with Reader(file) as reader:
+        for start, stop in [(-1, 2), (0, 4), (2, 1), (4, 4), (0, 2**65)]:
+            with pytest.raises(IndexError, match="'w'.*lie outside"):
+                reader.read_rows("w", start, stop)
+        with pytest.raises(ztensor.ArgumentError, match="'z/first'"):
+            reader.read_rows("z/first", 0, 1)
+        with pytest.raises(KeyError):
+            reader.read_rows("missing", 0, 1)
+
+
+def test_rows_are_the_callers_own(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        rows = reader.read_rows("large", 10, LARGE - 10)
+        rows[:] = -1
+        assert_same(reader.read_rows("large", 10, LARGE - 10), TENSORS["large"][10:-10])
+
+
+@pytest.mark.parametrize("to", ["jax", "", None, "NumPy"])
+def test_an_unknown_form_is_refused(to: Any, file: Path) -> None:
+    with Reader(file) as reader:
+        for read in (
+            lambda: reader.read_tensor("w", to=to),
+            lambda: reader.read_tensors(["w"], to=to),
+            lambda: reader.read_rows("w", 0, 1, to=to),
+        ):
+            with pytest.raises(ztensor.ArgumentError, match="'numpy' or 'torch'"):
+                read()
+
+
+# Shapes.
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (0, 0, 3), (3, 0), (1,) * 32, (2, 3, 5, 7)], ids=str)
+def test_every_shape_comes_back(shape: tuple[int, ...], path: Path, opened: Open) -> None:
+    array = np.full(shape, 3, np.uint16)
+    with Writer(path) as writer:
+        writer.add_tensor("x", array)
+        writer.add_tensor("y", array, compress=True)
+    with opened(path) as reader:
+        assert_same(reader["x"], array)
+        assert_same(reader["y"], array)
+        assert reader[0].shape == shape
+
+
+def test_a_file_without_tensors_is_empty(path: Path, opened: Open) -> None:
+    with Writer(path):
+        pass
+    with opened(path) as reader:
+        assert len(reader) == 0
+        assert dict(reader) == {}
+        assert reader.tensors == reader.tensor_names == list(reader) == reader[:] == []
+        assert reader.file_metadata == {}
+        reader.verify()
+        with pytest.raises(IndexError):
+            reader[0]
+
+
+def test_a_reader_of_no_tensors_is_still_something(path: Path) -> None:
+    with Writer(path):
+        pass
+    # As an empty list is: `if reader:` asks whether there is anything in it.
+    with Reader(path) as reader:
+        assert not reader
+
+
+def test_many_tensors_keep_order_and_content(path: Path, opened: Open) -> None:
+    tensors = {f"layer.{at}.weight": np.full(at % 7, at, np.int32) for at in range(20000)}
+    with Writer(path) as writer:
+        writer.add_tensors(tensors)
+    with opened(path) as reader:
+        assert reader.tensor_names == list(tensors)
+        for name in ("layer.0.weight", "layer.6.weight", "layer.19999.weight"):
+            assert_same(reader[name], tensors[name])
+        assert_same(np.concatenate(reader.read_tensors(reader.keys())), np.concatenate(list(tensors.values())))
+
+
+# Where a file comes from.
+
+
+class FsPath:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@pytest.mark.parametrize("form", [str, Path, FsPath])
+def test_a_path_is_a_str_or_path_like(form: Any, file: Path, mode: str) -> None:
+    with Reader(form(file), mode=mode) as reader:
+        assert_same(reader["w"], TENSORS["w"])
+
+
+def test_a_path_may_be_relative_and_of_any_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("modèle ✓.zt", "new\nline.zt", os.fsdecode(b"\xff\xfe.zt")):
+        with Writer(name) as writer:
+            writer.add_tensor("x", np.arange(3))
+        assert name in os.listdir()
+        with Reader(name, mode=mode) as reader:
+            assert_same(reader["x"], np.arange(3))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)],
+    ids=["bytes", "bytearray", "memoryview", "ndarray"],
+)
+def test_bytes_may_come_in_any_form(form: Any, file: Path) -> None:
+    with Reader(form(file.read_bytes())) as reader:
+        assert reader.tensor_names == list(TENSORS)
+        for name, array in TENSORS.items():
+            assert_same(reader[name], array)
+
+
+def test_bytes_at_any_address_do(file: Path) -> None:
+    data = file.read_bytes()
+    for shift in (1, 3, 8):
+        with Reader(memoryview(bytes(shift) + data)[shift:]) as reader:
+            assert_same(reader["w"], TENSORS["w"])
+            assert_same(reader["large"], TENSORS["large"])
+
+
+def test_bytes_are_let_go_when_the_reader_is_closed(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    reader = Reader(data)
+    kept = reader["large"]
+    with pytest.raises(BufferError):
+        data.append(0)
+    reader.close()
+    data[:] = bytes(len(data))
+    data.clear()
+    assert_same(kept, TENSORS["large"])
+
+
+@pytest.mark.parametrize(
+    "file_like", [5, None, ["model.zt"], memoryview(bytes(100))[::2], np.zeros(100, np.uint8)[::2], open], ids=repr
+)
+def test_what_is_neither_path_nor_bytes_is_refused(file_like: Any) -> None:
+    with pytest.raises(ztensor.ArgumentError, match="a file is a path or bytes"):
+        Reader(file_like)
+
+
+def test_a_path_with_a_nul_is_refused(file: Path) -> None:
+    with pytest.raises(ztensor.ArgumentError, match="NUL"):
+        Reader(f"{file}\0.zt")
+
+
+# Options.
+
+
+def test_unknown_options_are_refused(file: Path) -> None:
+    with pytest.raises(ztensor.ArgumentError, match="'mmap' or 'read'"):
+        Reader(file, mode="copy")
+    with pytest.raises(TypeError):
+        Reader(file, "mmap")
+    for threads in (0, -1):
+        with pytest.raises(ztensor.ArgumentError, match="threads"):
+            Reader(file, threads=threads)
+    with pytest.raises(TypeError):
+        Reader(file, threads=1.5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, None])
+def test_any_number_of_threads_reads_the_same(threads: int | None, file: Path, opened: Open) -> None:
+    with opened(file, threads=threads) as reader:
+        for name, array in zip(TENSORS, reader.read_tensors(list(TENSORS))):
+            assert_same(array, TENSORS[name])
+
+
+# Closing.
+
+
+def calls(reader: Reader) -> Iterator[Callable[[], object]]:
+    """Everything that an open reader can be asked."""
+    yield lambda: len(reader)
+    yield lambda: reader.tensor_names
+    yield lambda: reader.tensors
+    yield lambda: reader.file_metadata
+    yield lambda: list(reader)
+    yield lambda: "w" in reader
+    yield lambda: reader["w"]
+    yield lambda: reader[0]
+    yield lambda: reader[:]
+    yield lambda: reader.keys()
+    yield lambda: list(reader.values())
+    yield lambda: list(reader.items())
+    yield lambda: reader.get("w")
+    yield lambda: reader.metadata("w")
+    yield lambda: reader.read_tensor("w")
+    yield lambda: reader.read_tensors(["w"])
+    yield lambda: reader.read_rows("w", 0, 1)
+    yield lambda: reader.verify()
+    yield lambda: reader.__enter__()
+
+
+def test_a_closed_reader_says_so(file: Path, opened: Open) -> None:
+    reader = opened(file)
+    for call in calls(reader):
+        call()
+    reader.close()
+    reader.close()
+    for call in calls(reader):
+        with pytest.raises(ztensor.StateError, match="the reader is closed"):
+            call()
+    assert repr(reader) == "<Reader closed>"
+
+
+def test_the_with_block_closes(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        assert repr(reader) == "<Reader of 5 tensors>"
+        array = reader["w"]
+    with pytest.raises(ztensor.StateError):
+        reader["w"]
+    assert_same(array, TENSORS["w"])
+
+
+def test_an_exception_in_the_with_block_goes_through(file: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Reader(file) as reader:
+        1 / 0
+    with pytest.raises(ztensor.StateError):
+        len(reader)

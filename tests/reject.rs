@@ -1,0 +1,289 @@
+//! Every rule of FORMAT.md is kept: a file that breaks it ends in the right error, in the right place.
+//!
+//! The files and what is wrong with each are `scripts/gen_reject.py`'s, which shares no code with the library.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ztensor::{Error, ErrorKind, Mode, ReadOptions, Reader, Result};
+
+/// The system's allocator, which also counts what each thread holds: the tests run at once, and a reader of one
+/// thread allocates on the thread that calls it.
+struct Counting;
+
+thread_local! {
+    /// Bytes held now, and the most that were held.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn count(change: isize) {
+    let (held, peak) = HELD.get();
+    HELD.set((held + change, peak.max(held + change)));
+}
+
+// SAFETY: every call is passed on as it is; the counter neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // While the bytes move, both blocks are there.
+        count(size as isize);
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most heap that `work` held beyond what there was before.
+fn peak_of<T>(work: impl FnOnce() -> T) -> (T, isize) {
+    let (before, _) = HELD.get();
+    HELD.set((before, before));
+    let result = work();
+    (result, HELD.get().1 - before)
+}
+
+/// A line of list.txt.
+struct Case {
+    path: PathBuf,
+    /// None for a file that breaks no rule.
+    kind: Option<ErrorKind>,
+    /// Whether the error is about the tensor "bad".
+    in_tensor: bool,
+    what: String,
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reject")
+}
+
+fn cases() -> Vec<Case> {
+    let list = fs::read_to_string(directory().join("list.txt")).unwrap();
+    list.lines()
+        .map(|line| {
+            let [file, kind, what] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+            let found = ErrorKind::ALL.iter().copied().find(|known| format!("{known:?}") == kind);
+            assert!(found.is_some() || kind == "Ok", "{line}");
+            Case {
+                path: directory().join(file),
+                kind: found,
+                in_tensor: what.starts_with(r#"tensor "bad": "#),
+                what: format!("{file} ({what})"),
+            }
+        })
+        .collect()
+}
+
+/// A way to open a file.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Path(Mode),
+    Bytes,
+}
+
+impl Way {
+    /// Every way, with checksums of raw data checked at each reading and without.
+    fn all() -> impl Iterator<Item = (Way, bool)> {
+        [Way::Path(Mode::Mmap), Way::Path(Mode::Read), Way::Bytes]
+            .into_iter()
+            .flat_map(|way| [false, true].map(|verify| (way, verify)))
+    }
+
+    fn open(self, path: &Path, verify: bool) -> Result<Reader> {
+        let options = ReadOptions { verify, threads: 1, ..ReadOptions::default() };
+        match self {
+            Way::Path(mode) => Reader::open(path, ReadOptions { mode, ..options }),
+            Way::Bytes => Reader::from_bytes(fs::read(path).unwrap(), options),
+        }
+    }
+
+    fn label(self, path: &Path) -> &str {
+        match self {
+            Way::Path(_) => path.to_str().unwrap(),
+            Way::Bytes => "<memory>",
+        }
+    }
+}
+
+/// The number of each component of each tensor.
+fn components(reader: &Reader) -> Vec<(usize, usize)> {
+    let parts =
+        |number| (0..reader.tensor(number).unwrap().components().len()).map(move |part| (number, part));
+    (0..reader.index().len()).flat_map(parts).collect()
+}
+
+/// Reads every tensor, alone and together, and verifies; gives the first error.
+fn read_all(reader: &Reader) -> Result<()> {
+    let all: Vec<usize> = (0..reader.index().len()).collect();
+    // No component may make the library panic, whatever is wrong with its tensor.
+    for (number, part) in components(reader) {
+        let _ = reader.read(number, part, None);
+        let _ = reader.read_range(number, part, 0, 1, None);
+        let _ = reader.read_stored(number, part, None);
+    }
+    for &number in &all {
+        reader.read_many(&[number], None)?;
+    }
+    reader.read_many(&all, None)?;
+    reader.verify(|_, _| true)
+}
+
+/// Checks kind and place of an error; gives what is wrong with it.
+fn judge(case: &Case, way: Way, err: &Error) -> Option<String> {
+    let (place, text) = (err.place(), err.to_string());
+    let label = way.label(&case.path);
+    let tensor = place.tensor.as_deref();
+    let names_tensor = match case.kind {
+        // Of a name that breaks the rules, any spelling will do.
+        Some(ErrorKind::Name) => tensor.is_some(),
+        _ => tensor == case.in_tensor.then_some("bad"),
+    };
+    if Some(err.kind()) != case.kind {
+        Some(format!("gave {:?} ({text}), not {:?}", err.kind(), case.kind))
+    } else if place.file.as_deref() != Some(label) || !text.starts_with(label) {
+        Some(format!("does not name the file: {text}"))
+    } else if !names_tensor {
+        Some(format!("names tensor {tensor:?}: {text}"))
+    } else {
+        None
+    }
+}
+
+/// Fails with everything that is wrong, not with the first of it.
+fn assert_none(problems: Vec<String>) {
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// Looks at every case in every way; `look` gives what is wrong.
+fn for_every_case(look: impl Fn(&Case, Way, bool) -> Option<String>) {
+    let mut problems = Vec::new();
+    for case in cases() {
+        // One report for each file is enough.
+        problems.extend(Way::all().find_map(|(way, verify)| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&case, way, verify)));
+            let problem = outcome.unwrap_or_else(|_| Some("panicked".to_owned()))?;
+            Some(format!("{}, {way:?}, verify {verify}: {problem}", case.what))
+        }));
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn each_file_ends_in_its_error() {
+    for_every_case(|case, way, verify| {
+        match (way.open(&case.path, verify).and_then(|reader| read_all(&reader)), case.kind) {
+            (Ok(()), None) => None,
+            (Ok(()), Some(kind)) => Some(format!("was accepted, not refused as {kind:?}")),
+            (Err(err), None) => Some(format!("was refused: {err}")),
+            (Err(err), Some(_)) => judge(case, way, &err),
+        }
+    });
+}
+
+/// What is not known is listed, verified and read raw.
+#[test]
+fn unknown_things_are_no_damage() {
+    let is_unknown = |case: &Case| case.kind.is_some_and(|kind| format!("{kind:?}").starts_with("Unknown"));
+    let mut count = 0;
+    for case in cases().iter().filter(|case| is_unknown(case)) {
+        for (way, verify) in Way::all() {
+            let reader = way.open(&case.path, verify).unwrap();
+            assert_eq!(reader.find("bad").unwrap(), 0, "{}", case.what);
+            reader.verify(|_, _| true).unwrap();
+            let bytes = fs::read(&case.path).unwrap();
+            for (number, part) in components(&reader) {
+                let info = reader.tensor(number).unwrap().component(part).unwrap();
+                let stored = &bytes[info.offset() as usize..][..info.stored_len() as usize];
+                assert_eq!(
+                    reader.read_stored(number, part, None).unwrap().as_slice(),
+                    stored,
+                    "{}",
+                    case.what
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+/// The filters are those of FORMAT.md, not only each other's inverses.
+#[test]
+fn filtered_elements_equal_the_raw_ones_before_them() {
+    let mut count = 0;
+    for case in cases().iter().filter(|case| case.what.starts_with("ok-filter-")) {
+        let reader = Way::Bytes.open(&case.path, true).unwrap();
+        let bytes = |number| reader.read(number, 0, None).unwrap();
+        for raw in (0..reader.index().len()).step_by(2) {
+            let name = reader.tensor(raw + 1).unwrap().name();
+            assert_eq!(bytes(raw).as_slice(), bytes(raw + 1).as_slice(), "{} {name}", case.what);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 6 + 6 + 5 + 6);
+}
+
+/// Memory follows what is there, not what a number claims.
+///
+/// Counted is the heap. Pages from the operating system, which hold what is read from 1 MiB on, are taken after
+/// the headers of all frames were checked.
+#[test]
+fn little_memory_is_taken() {
+    for_every_case(|case, way, verify| {
+        let limit = (16 << 20) + 4 * fs::metadata(&case.path).unwrap().len() as isize;
+        let ((), peak) = peak_of(|| {
+            let _ = way.open(&case.path, verify).and_then(|reader| read_all(&reader));
+        });
+        (peak >= limit).then(|| format!("took {peak} bytes of heap, the limit is {limit}"))
+    });
+}
+
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn the_generator_makes_the_committed_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/gen_reject.py");
+    let status = Command::new("python3")
+        .args([script.as_os_str(), "--out".as_ref(), dir.path().as_ref()])
+        .status()
+        .unwrap_or_else(|err| {
+            panic!("python3, which makes the files of tests/data/reject, cannot be run: {err}")
+        });
+    assert!(status.success(), "{} failed: {status}", script.display());
+    let (made, committed) = (contents(dir.path()), contents(&directory()));
+    let names = made.keys().chain(committed.keys());
+    assert_none(
+        names
+            .filter(|name| made.get(*name) != committed.get(*name))
+            .map(|name| format!("{name} is not what {} makes", script.display()))
+            .collect(),
+    );
+}
