@@ -233,7 +233,7 @@ typedef struct {
    */
   const char *encoding_name;
   /**
-   * Where its blob begins in the file.
+   * Where its blob begins in the file; of generation 2, in the shard that holds it.
    */
   uint64_t offset;
   /**
@@ -245,11 +245,11 @@ typedef struct {
    */
   uint64_t len;
   /**
-   * Decoded bytes of a chunk; 0 where nothing is compressed.
+   * Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
    */
   uint64_t chunk_len;
   /**
-   * CRC-32 of the stored bytes, if `has_crc32` is not 0.
+   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
    */
   uint32_t crc32;
   /**
@@ -1031,6 +1031,16 @@ void zt_reader_free(ZtReader *reader);
  * Since: ABI 1.
  */
 size_t zt_reader_count(const ZtReader *reader);
+
+/**
+ * Names the format of the file: "zt/1" for the one that this library writes, "zten/0.1", "zten/1.0", "zten/1.1",
+ * "zten/1.2" or "zt/2" for the older generations that it reads. NULL if `reader` is NULL.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_reader_format(const ZtReader *reader);
 
 /**
  * Describes all tensors in one call, in the order written. Tensor number i is element i of the array.

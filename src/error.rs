@@ -145,6 +145,14 @@ pub enum Cause {
         /// The checksum of the bytes as they are.
         found: u32,
     },
+    /// A checksum of a file of an older generation does not match its bytes.
+    #[error("checksum mismatch: the file says {expected}, its bytes give {found}")]
+    Digest {
+        /// The checksum in the file, its algorithm before a colon.
+        expected: String,
+        /// The checksum of the bytes as they are.
+        found: String,
+    },
     /// No tensor has this name.
     #[error("no tensor named {name:?}")]
     NotFound {
@@ -230,7 +238,7 @@ impl Error {
             Cause::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::FileNotFound,
             Cause::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => ErrorKind::Memory,
             Cause::Io { .. } => ErrorKind::Io,
-            Cause::Checksum { .. } => ErrorKind::Checksum,
+            Cause::Checksum { .. } | Cause::Digest { .. } => ErrorKind::Checksum,
             Cause::NotFound { .. } => ErrorKind::NotFound,
             Cause::Rule { kind, .. } => *kind,
         }

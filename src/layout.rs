@@ -322,6 +322,28 @@ impl Frame<'_> {
     }
 }
 
+/// Checks that within each row the columns ascend, given unsigned values of one type that
+/// [`Frame::check_values`] found good.
+pub(crate) fn check_rows_ascend(dtype: DType, columns: &[u8], rows: &[u8]) -> Result<()> {
+    let width = dtype.size();
+    let value = |bytes: &[u8], at: usize| {
+        let mut word = [0; 8];
+        word[..width].copy_from_slice(&bytes[at * width..][..width]);
+        u64::from_le_bytes(word)
+    };
+    for row in 1..rows.len() / width {
+        for at in value(rows, row - 1) + 1..value(rows, row) {
+            let (before, column) = (value(columns, at as usize - 1), value(columns, at as usize));
+            ensure!(
+                before < column,
+                Sparse,
+                "column {column} at position {at} does not come after {before}, the one before it in its row"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn check_bound(at: u64, value: Option<u64>, bound: u64) -> Result<()> {
     ensure!(
         value.is_some_and(|value| value < bound),

@@ -58,6 +58,14 @@ impl Value {
         }
     }
 
+    /// This value as the key of a map: text as it is, anything else spelled as JSON.
+    pub(crate) fn into_key(self) -> String {
+        match self {
+            Self::Str(text) => text,
+            other => other.to_json().to_string(),
+        }
+    }
+
     fn depth(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
@@ -279,11 +287,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Value>()? {
-            let key = match key {
-                Value::Str(text) => text,
-                other => other.to_json().to_string(),
-            };
-            entries.push((key, map.next_value()?));
+            entries.push((key.into_key(), map.next_value()?));
         }
         Ok(Value::Map(entries))
     }

@@ -1,11 +1,10 @@
 //! Where the bytes of several components go when they are read together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
 use crate::error::{Result, ensure};
-use crate::index::Encoding;
 use crate::reader::Wanted;
 use crate::source::{Memory, Source};
 
@@ -148,13 +147,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Decides where each component goes, and takes the memory.
-    pub(crate) fn new(wanted: &[Wanted<'_>], source: &Source) -> Result<Self> {
+    /// Decides where each component goes, and takes the memory. `source_of` knows the file of each.
+    pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
-        let mut spans: Vec<Option<Span>> = vec![None; wanted.len()];
-        map(wanted, source, &mut memories, &mut spans)?;
+        let mut spans: Vec<Option<Span>> = vec![None; all.len()];
+        let (mut files, mut last) = (BTreeSet::new(), None);
+        for wanted in all {
+            // Nearly always there is one file, or few that come one after the other.
+            if last.replace(wanted.part.file()) != Some(wanted.part.file())
+                && files.insert(wanted.part.file())
+            {
+                map(wanted.part.file(), all, source_of(wanted), &mut memories, &mut spans)?;
+            }
+        }
         let mapped = memories.len();
-        let blocks = lay_out(wanted, mapped, &mut spans)?;
+        let blocks = lay_out(all, mapped, &mut spans)?;
         for block in &blocks {
             memories.push(Memory::zeroed(block.len)?);
         }
@@ -187,9 +194,10 @@ impl Plan {
     }
 }
 
-/// Maps raw components privately, where the file is mapped: all of them with one mapping when they make up
+/// Maps the raw components of one file privately, where the file is mapped: all of them with one mapping when they make up
 /// much of the stretch that they stand in, otherwise the large ones with one each.
 fn map(
+    file: u16,
     wanted: &[Wanted<'_>],
     source: &Source,
     memories: &mut Vec<Memory>,
@@ -197,7 +205,7 @@ fn map(
 ) -> Result<()> {
     let range = |wanted: &Wanted<'_>| {
         let start = wanted.part.offset() + wanted.start;
-        (wanted.part.encoding() == Encoding::Raw && wanted.len > 0)
+        (wanted.part.is_plain() && wanted.len > 0 && wanted.part.file() == file)
             .then_some((start, start + wanted.len as u64))
     };
     let is_large = |&(start, end): &(u64, u64)| end - start >= LARGE_BLOB;
@@ -241,15 +249,16 @@ fn map(
 /// ones shared blocks, in which neighbours in the file stay neighbours and are read at once.
 fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>]) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
-    let mut known = HashMap::new();
-    // The shared block that small components go to, and the end of the last raw blob in it.
-    let mut slab: Option<(usize, Option<u64>)> = None;
+    let mut known = HashMap::with_capacity(wanted.len());
+    // The shared block that small components go to, and file and end of the last raw blob in it.
+    let mut slab: Option<(usize, Option<(u16, u64)>)> = None;
     for (number, wanted) in wanted.iter().enumerate() {
         if spans[number].is_some() {
             continue;
         }
-        let is_raw = wanted.part.encoding() == Encoding::Raw;
-        let key = (wanted.part.offset(), wanted.start, wanted.len, wanted.part.dtype());
+        let (part, is_raw) = (wanted.part, wanted.part.is_plain());
+        let blob = (part.file(), part.offset(), part.stored_len(), part.coding_kind());
+        let key = (blob, wanted.start, wanted.len, part.dtype());
         if wanted.len > 0
             && let Some(&span) = known.get(&key)
         {
@@ -261,8 +270,10 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
         let mut place = None;
         if let (true, Some((block, raw_end))) = (is_small, slab) {
             let len = blocks[block].len;
-            let gap =
-                raw_end.filter(|_| is_raw).and_then(|end| at.checked_sub(end)).filter(|gap| *gap <= MAX_GAP);
+            let gap = raw_end
+                .filter(|(file, _)| is_raw && *file == part.file())
+                .and_then(|(_, end)| at.checked_sub(end))
+                .filter(|gap| *gap <= MAX_GAP);
             // A neighbour keeps its distance, so that both are read at once; others are aligned.
             let start = match gap {
                 Some(gap) => len as u64 + gap,
@@ -283,7 +294,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             (blocks.len() - 1, 0)
         });
         if is_small {
-            slab = Some((block, is_raw.then_some(at + wanted.len as u64)));
+            slab = Some((block, is_raw.then_some((part.file(), at + wanted.len as u64))));
         }
         let span = Span { memory: first_memory + block, start, len: wanted.len };
         known.insert(key, span);

@@ -1,18 +1,23 @@
 //! Reading: the index when a file is opened, tensors when they are asked for.
 
+mod foreign;
+mod open;
+
+use std::ffi::CStr;
 use std::path::Path;
 
 use crc32fast::Hasher;
 
-use crate::codec::{self, CHUNK_LEN, Chunk, Decoder};
-use crate::container::{self, FOOTER_LEN, Footer, HEADER_LEN};
+use crate::codec::{self, CHUNK_LEN, Chunk, Decoder, Filter};
 use crate::dtype::{DType, Element};
 use crate::error::{Cause, Error, ErrorKind, Result, ensure, fail};
-use crate::index::{Bounds, ComponentInfo, Encoding, Index, Known, TensorInfo, Zstd};
+use crate::index::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
 use crate::layout::{Layout, Part};
 use crate::parallel;
 use crate::plan::{Batch, Buffer, Fill, Plan};
 use crate::source::{Memory, Mode, Source};
+
+use foreign::OpenShard;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +37,10 @@ pub struct ReadOptions {
 #[derive(Debug)]
 pub struct Reader {
     label: String,
+    format: &'static CStr,
     source: Source,
+    /// Files beside this one that hold some of its blobs.
+    shards: Vec<OpenShard>,
     index: Index,
     verify: bool,
     threads: usize,
@@ -120,7 +128,7 @@ impl Reader {
         let path = path.as_ref();
         let label = path.display().to_string();
         Source::open(path, options.mode)
-            .and_then(|source| Self::new(source, label.clone(), options))
+            .and_then(|source| Self::new(source, Some(path), label.clone(), options))
             .map_err(|err| err.in_file(&label))
     }
 
@@ -131,44 +139,8 @@ impl Reader {
     /// As [`Reader::open`].
     pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static, options: ReadOptions) -> Result<Self> {
         let label = "<memory>".to_owned();
-        Self::new(Source::from_bytes(Box::new(bytes)), label.clone(), options)
+        Self::new(Source::from_bytes(Box::new(bytes)), None, label.clone(), options)
             .map_err(|err| err.in_file(&label))
-    }
-
-    fn new(source: Source, label: String, options: ReadOptions) -> Result<Self> {
-        let file_size = source.len();
-        let mut scratch = Vec::new();
-        container::check_signature(source.fetch(0, file_size.min(8) as usize, &mut scratch)?)?;
-        ensure!(
-            file_size >= HEADER_LEN + FOOTER_LEN,
-            Truncated,
-            "the file has {file_size} bytes, the smallest has {}",
-            HEADER_LEN + FOOTER_LEN
-        );
-        let mut tail = [0; FOOTER_LEN as usize];
-        source.read(file_size - FOOTER_LEN, &mut tail)?;
-        let footer = Footer::parse(&tail, file_size)?;
-        let Ok(index_len) = u32::try_from(footer.index_size) else {
-            fail!(Limit, "the index has {} bytes, this library reads up to 4 GiB", footer.index_size);
-        };
-        let bytes = source.fetch(footer.index_offset, index_len as usize, &mut scratch)?;
-        let found = crc32fast::hash(bytes);
-        ensure!(
-            found == footer.index_crc32,
-            IndexChecksum,
-            "the index is damaged: the footer says crc32:{:08x}, its bytes give crc32:{found:08x}",
-            footer.index_crc32
-        );
-        let mut index = Index::parse(bytes)?;
-        drop(scratch);
-        index.check(Bounds { end: footer.index_offset, file_size })?;
-        Ok(Self {
-            label,
-            source,
-            index,
-            verify: options.verify,
-            threads: parallel::thread_count(options.threads),
-        })
     }
 
     /// The path that was opened, or `<memory>`.
@@ -342,14 +314,15 @@ impl Reader {
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
             };
-            if let Some(memory) = self.source.map_private(part.offset(), len)? {
+            let source = self.source_of(&wanted);
+            if let Some(memory) = source.map_private(part.offset(), len)? {
                 return Ok(memory);
             }
             let mut memory = Memory::zeroed(len)?;
-            self.source.read(part.offset(), memory.as_mut_slice())?;
+            source.read(part.offset(), memory.as_mut_slice())?;
             Ok(memory)
         };
-        read().map(Buffer::from).map_err(|err| wanted.locate(err).in_file(&self.label))
+        read().map(Buffer::from).map_err(|err| self.locate(&wanted, err).in_file(&self.label))
     }
 
     /// Reads a dense tensor as Rust values.
@@ -385,9 +358,11 @@ impl Reader {
             .flat_map(|tensor| tensor.components().map(move |part| Wanted { tensor, part, start: 0, len: 0 }))
             .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
             .collect();
-        wanted.sort_by_key(|wanted| (wanted.part.offset(), wanted.tensor.number()));
+        wanted.sort_by_key(|wanted| (wanted.part.file(), wanted.part.offset(), wanted.tensor.number()));
         wanted.dedup_by(|later, first| later.part.is_same_blob(&first.part));
-        self.check_blobs(&wanted, progress).map_err(|err| err.in_file(&self.label))
+        self.check_shards()
+            .and_then(|()| self.check_blobs(&wanted, progress))
+            .map_err(|err| err.in_file(&self.label))
     }
 
     /// Checks the stored bytes of components.
@@ -398,10 +373,16 @@ impl Reader {
             len: usize,
             /// A chunk to be decoded, where the blob has no checksum.
             chunk: Option<Chunk>,
+            /// Whether the component is checked in one go, which some foreign ones have to be.
+            is_whole: bool,
         }
         let mut pieces = Vec::new();
         for &wanted in wanted {
             let size = wanted.part.stored_len();
+            if wanted.needs_whole_check(self.index.is_strict) {
+                pieces.push(Piece { wanted, at: 0, len: size as usize, chunk: None, is_whole: true });
+                continue;
+            }
             match wanted.part.encoding() {
                 Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
                     pieces.extend(codec::chunks(&zstd).map(|chunk| Piece {
@@ -409,11 +390,13 @@ impl Reader {
                         at: chunk.at,
                         len: chunk.stored_len,
                         chunk: Some(chunk),
+                        is_whole: false,
                     }));
                 }
                 _ => pieces.extend((0..size.div_ceil(PIECE_LEN as u64)).map(|number| {
                     let at = number * PIECE_LEN as u64;
-                    Piece { wanted, at, len: (size - at).min(PIECE_LEN as u64) as usize, chunk: None }
+                    let len = (size - at).min(PIECE_LEN as u64) as usize;
+                    Piece { wanted, at, len, chunk: None, is_whole: false }
                 })),
             }
         }
@@ -427,19 +410,24 @@ impl Reader {
             |(decoder, scratch, decoded), piece| {
                 let part = piece.wanted.part;
                 let mut check = || {
-                    let bytes = self.source.fetch(part.offset() + piece.at, piece.len, scratch)?;
                     let mut hasher = Hasher::new();
+                    if piece.is_whole {
+                        self.check_whole(&piece.wanted, decoder, scratch)?;
+                        return Ok(hasher);
+                    }
+                    let source = self.source_of(&piece.wanted);
+                    let bytes = source.fetch(part.offset() + piece.at, piece.len, scratch)?;
                     match (piece.chunk, part.encoding(), part.dtype().known()) {
                         (Some(chunk), Encoding::Zstd(zstd), Some(dtype)) => {
-                            codec::check_header(bytes, &chunk)?;
+                            codec::check_header(zstd.frames, bytes, &chunk)?;
                             decoded.resize(chunk.len, 0);
-                            decoder.decode(zstd.filter, dtype.filter_width(), bytes, &chunk, decoded)?;
+                            decoder.decode(&zstd, dtype.filter_width(), bytes, &chunk, decoded)?;
                         }
                         _ => hasher.update(bytes),
                     }
                     Ok(hasher)
                 };
-                check().map_err(|err| piece.wanted.locate(err))
+                check().map_err(|err| self.locate(&piece.wanted, err))
             },
             |piece, hasher| {
                 if piece.at == 0 {
@@ -453,7 +441,7 @@ impl Reader {
                 {
                     let found = so_far.clone().finalize();
                     if found != expected {
-                        return Err(piece.wanted.locate(Cause::Checksum { expected, found }.into()));
+                        return Err(self.locate(&piece.wanted, Cause::Checksum { expected, found }.into()));
                     }
                 }
                 done += piece.len as u64;
@@ -474,12 +462,20 @@ impl Reader {
     fn check_before(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<()> {
         let mut head = Vec::new();
         for wanted in wanted {
+            if wanted.part.is_plain() {
+                continue;
+            }
+            self.prepare(wanted)?;
             let Encoding::Zstd(zstd) = wanted.part.encoding() else { continue };
+            if matches!(zstd.frames, Frames::Stream { .. }) {
+                self.check_stream(wanted, zstd.raw_size).map_err(|err| self.explain(wanted, err))?;
+                continue;
+            }
             for (chunk, ..) in wanted.chunks(&zstd) {
                 let len = chunk.stored_len.min(codec::MAX_HEADER_LEN);
-                self.source
+                self.source_of(wanted)
                     .fetch(wanted.part.offset() + chunk.at, len, &mut head)
-                    .and_then(|head| codec::check_header(head, &chunk))
+                    .and_then(|head| codec::check_header(zstd.frames, head, &chunk))
                     .map_err(|err| self.explain(wanted, err))?;
             }
         }
@@ -498,15 +494,15 @@ impl Reader {
         } else {
             None
         };
-        wanted.locate(blob.filter(|blob| blob.kind() == ErrorKind::Checksum).unwrap_or(err))
+        self.locate(wanted, blob.filter(|blob| blob.kind() == ErrorKind::Checksum).unwrap_or(err))
     }
 
     /// Reads components into memory of their own.
     fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
         self.check_before(wanted, verify)?;
-        let mut plan = Plan::new(wanted, &self.source)?;
+        let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
         self.fill(plan.fills(wanted))?;
-        self.check_sparse(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect())?;
+        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect())?;
         Ok(plan.finish())
     }
 
@@ -522,7 +518,7 @@ impl Reader {
         self.check_before(&wanted, verify)?;
         let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
         self.fill(fills)?;
-        self.check_sparse(wanted.iter().zip(slices.iter().map(|out| &**out)).collect())
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)).collect())
     }
 
     /// Reads and decodes, on several threads.
@@ -564,38 +560,60 @@ impl Reader {
             |(decoder, scratch), job| {
                 let part = job.wanted.part;
                 let (Some((chunk, skip)), Encoding::Zstd(zstd)) = (job.chunk, part.encoding()) else {
-                    return self.source.read(job.at, job.out).map_err(|err| job.wanted.locate(err));
+                    let read = self.read_raw(&job.wanted, job.at, job.out);
+                    return read.map_err(|err| self.locate(&job.wanted, err));
                 };
                 let decode = || {
-                    let Some(dtype) = part.dtype().known() else { return Err(unknown_dtype(part.dtype())) };
+                    let width = match part.dtype() {
+                        Known::Known(dtype) => dtype.filter_width(),
+                        // Without a filter there is no element to know.
+                        Known::Unknown(_) if zstd.filter == Filter::None => 1,
+                        unknown => return Err(unknown_dtype(unknown)),
+                    };
                     let decoder = match decoder {
                         Some(decoder) => decoder,
                         none => none.insert(Decoder::new()?),
                     };
-                    let frame = self.source.fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
-                    decoder.decode_part(zstd.filter, dtype.filter_width(), frame, &chunk, skip, job.out)
+                    let source = self.source_of(&job.wanted);
+                    let frame = source.fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    if matches!(zstd.frames, Frames::Stream { .. }) {
+                        Self::check_stored(&job.wanted, frame)?;
+                    }
+                    decoder.decode_part(&zstd, width, frame, &chunk, skip, job.out)
                 };
                 decode().map_err(|err| self.explain(&job.wanted, err))
             },
         )
     }
 
-    /// Checks the index values of sparse tensors.
-    fn check_sparse(&self, parts: Vec<(&Wanted<'_>, &[u8])>) -> Result<()> {
-        let sparse: Vec<_> = parts
-            .into_iter()
-            .filter(|(wanted, _)| wanted.tensor.layout() != Known::Known(Layout::Dense))
+    /// Checks what can be judged only when it is decoded: the index values of sparse tensors, and checksums of
+    /// decoded bytes.
+    fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>) -> Result<()> {
+        self.check_each(&parts)?;
+        self.check_rows(&parts)
+    }
+
+    fn check_each(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+        let judged: Vec<_> = parts
+            .iter()
+            .filter(|(wanted, _)| {
+                wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
+            })
             .collect();
-        let threads = if sparse.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < CHUNK_LEN {
+        let threads = if judged.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < CHUNK_LEN {
             1
         } else {
             self.threads
         };
         parallel::for_each(
             threads,
-            sparse,
+            judged,
             || Ok(()),
-            |(), (wanted, bytes)| wanted.check_values(bytes).map_err(|err| wanted.locate(err)),
+            |(), (wanted, bytes)| {
+                Self::check_decoded(wanted, bytes)
+                    .and_then(|()| wanted.check_values(bytes))
+                    .map_err(|err| self.locate(wanted, err))
+            },
         )
     }
 }

@@ -10,7 +10,7 @@ use crate::codec::{self, CHUNK_LEN, Encoder, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up, blob_alignment};
 use crate::dtype::{DType, Element};
 use crate::error::{Result, ensure, fail};
-use crate::index::{ComponentRecord, Index, RAW, check_name};
+use crate::index::{Check, ComponentRecord, Index, RAW, check_name};
 use crate::layout::{Frame, Layout, Part, Role};
 use crate::metadata::{self, Metadata, Value};
 use crate::parallel;
@@ -468,7 +468,8 @@ impl Writer {
             offset: part.start,
             size: if is_compressed { stored } else { len },
             crc32: part.hasher.take().map_or(0, Hasher::finalize),
-            has_crc32: true,
+            check: Check::Crc32,
+            file: 0,
             encoding,
             role: part.role as u16,
             dtype: part.dtype as u16,

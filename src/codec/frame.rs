@@ -10,10 +10,10 @@
 use xxhash_rust::xxh64::xxh64;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const MAX_BLOCK: usize = 128 * 1024;
+pub(super) const MAX_BLOCK: usize = 128 * 1024;
 const RAW: u32 = 0;
-const RLE: u32 = 1;
-const COMPRESSED: u32 = 2;
+pub(super) const RLE: u32 = 1;
+pub(super) const COMPRESSED: u32 = 2;
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

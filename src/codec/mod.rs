@@ -1,16 +1,20 @@
 //! Chunks: filtered and compressed, or decompressed and put back, each on its own.
 
+mod arrange;
 mod filter;
 mod frame;
 mod plane;
+mod stream;
 
 use zstd::bulk::Decompressor;
 
 use crate::error::{Error, ErrorKind, Result, ensure};
-use crate::index::Zstd;
+use crate::index::{Frames, Zstd};
 
+pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
 pub(crate) use plane::{Encoder, choose_filter, store};
+pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.
 pub const MIN_CHUNK_LEN: usize = 64 * 1024;
@@ -33,8 +37,19 @@ pub(crate) struct Chunk {
     pub(crate) len: usize,
 }
 
-/// The chunks of a component, in order.
+/// The chunks of a component, in order. One stream is one chunk.
 pub(crate) fn chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
+    let stream = match zstd.frames {
+        Frames::Stream { stored_len } => {
+            Some(Chunk { number: 0, at: 0, stored_len: stored_len as usize, len: zstd.raw_size as usize })
+        }
+        Frames::Chunks | Frames::Seekable => None,
+    };
+    stream.into_iter().chain(table_chunks(zstd))
+}
+
+/// The chunks that a table of stored sizes describes.
+fn table_chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
     let (mut at, mut left) = (0, zstd.raw_size);
     let chunk_size = u64::from(zstd.chunk_size);
     zstd.stored.iter().enumerate().map(move |(number, &stored_len)| {
@@ -50,14 +65,16 @@ pub(crate) fn chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'
 pub(crate) const MAX_HEADER_LEN: usize = 18;
 
 /// Checks what a frame's header says against what the chunk's place asks for; `head` is the frame or at least
-/// its first 18 bytes.
-pub(crate) fn check_header(head: &[u8], chunk: &Chunk) -> Result<()> {
+/// its first 18 bytes. Of a stream, [`check_stream`] checks more.
+pub(crate) fn check_header(frames: Frames, head: &[u8], chunk: &Chunk) -> Result<()> {
     let Some(header) = frame::Header::parse(head) else {
         return Err(damaged(chunk, "it does not begin with the header of a zstd frame"));
     };
     let len = chunk.len as u64;
+    // The frames of other generations need not state their content, and so ask for the window of any content.
+    let is_ours = frames == Frames::Chunks;
     ensure!(
-        header.content_size == Some(len),
+        header.content_size == Some(len) || (!is_ours && header.content_size.is_none()),
         Frame,
         "chunk {} states {} bytes of content, its place asks for {len}",
         chunk.number,
@@ -65,9 +82,9 @@ pub(crate) fn check_header(head: &[u8], chunk: &Chunk) -> Result<()> {
     );
     // A window of zstd is at least 1 KiB, whatever the content.
     ensure!(
-        header.window_size <= len.max(1024),
+        header.window_size <= if is_ours { len.max(1024) } else { stream::MAX_WINDOW },
         Frame,
-        "chunk {} asks for a window of {} bytes, more than the chunk's {len}",
+        "chunk {} asks for a window of {} bytes, too many for the chunk's {len}",
         chunk.number,
         header.window_size
     );
@@ -95,19 +112,24 @@ impl Decoder {
     /// Decodes a chunk's frame into `out`, which has the chunk's length.
     pub(crate) fn decode(
         &mut self,
-        filter: Filter,
+        zstd: &Zstd<'_>,
         width: usize,
         frame: &[u8],
         chunk: &Chunk,
         out: &mut [u8],
     ) -> Result<()> {
-        check_header(frame, chunk)?;
+        if matches!(zstd.frames, Frames::Stream { .. }) {
+            return stream::decode(&mut self.zstd, frame, chunk, 0, out);
+        }
+        check_header(zstd.frames, frame, chunk)?;
         ensure!(
-            zstd::zstd_safe::find_frame_compressed_size(frame) == Ok(frame.len()),
+            zstd.frames != Frames::Chunks
+                || zstd::zstd_safe::find_frame_compressed_size(frame) == Ok(frame.len()),
             Frame,
             "chunk {} is not one zstd frame and nothing else",
             chunk.number
         );
+        let filter = zstd.filter;
         let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
         self.filtered.resize(if direct { 0 } else { out.len() }, 0);
         let target = if direct { &mut *out } else { &mut self.filtered[..] };
@@ -131,7 +153,7 @@ impl Decoder {
     /// Decodes a chunk and copies the part of it that begins `skip` bytes in to `out`.
     pub(crate) fn decode_part(
         &mut self,
-        filter: Filter,
+        zstd: &Zstd<'_>,
         width: usize,
         frame: &[u8],
         chunk: &Chunk,
@@ -139,11 +161,15 @@ impl Decoder {
         out: &mut [u8],
     ) -> Result<()> {
         if skip == 0 && out.len() == chunk.len {
-            return self.decode(filter, width, frame, chunk, out);
+            return self.decode(zstd, width, frame, chunk, out);
+        }
+        // To decode a stream piece by piece takes the memory of its window; a short one takes less as a whole.
+        if matches!(zstd.frames, Frames::Stream { .. }) && chunk.len > MAX_CHUNK_LEN {
+            return stream::decode(&mut self.zstd, frame, chunk, skip, out);
         }
         let mut whole = std::mem::take(&mut self.partial);
         whole.resize(chunk.len, 0);
-        let result = self.decode(filter, width, frame, chunk, &mut whole);
+        let result = self.decode(zstd, width, frame, chunk, &mut whole);
         if result.is_ok() {
             out.copy_from_slice(&whole[skip..skip + out.len()]);
         }

@@ -1,6 +1,7 @@
 //! Reading from C.
 
 use std::ffi::{c_char, c_void};
+use std::ptr;
 use std::sync::OnceLock;
 
 use super::ZtStatus;
@@ -10,7 +11,7 @@ use super::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRo
 use super::pointer::{Out, array, borrow, bytes_mut, c_text, free, handle, into_handle, path};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
-use crate::index::{ComponentInfo, Encoding, TensorInfo};
+use crate::index::{ComponentInfo, Encoding, Frames, TensorInfo};
 use crate::metadata::{self, Metadata};
 use crate::plan::Buffer;
 use crate::reader::{ReadOptions, Reader};
@@ -53,15 +54,15 @@ pub struct ZtComponent {
     pub dtype_name: *const c_char,
     /// "raw", "zstd", or a name that this library does not know; NUL-terminated.
     pub encoding_name: *const c_char,
-    /// Where its blob begins in the file.
+    /// Where its blob begins in the file; of generation 2, in the shard that holds it.
     pub offset: u64,
     /// Bytes of its blob, as stored.
     pub stored_len: u64,
     /// Bytes, decoded; as stored where the encoding is not known.
     pub len: u64,
-    /// Decoded bytes of a chunk; 0 where nothing is compressed.
+    /// Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
     pub chunk_len: u64,
-    /// CRC-32 of the stored bytes, if `has_crc32` is not 0.
+    /// CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
     pub crc32: u32,
     /// Whether `crc32` means something: 0 or 1.
     pub has_crc32: i32,
@@ -142,7 +143,11 @@ unsafe impl Sync for Descriptions {}
 fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
     let (encoding, filter, chunk_len) = match part.encoding() {
         Encoding::Raw => (ZT_RAW, 0, 0),
-        Encoding::Zstd(zstd) => (ZT_ZSTD, zstd.filter as ZtFilter, u64::from(zstd.chunk_size)),
+        Encoding::Zstd(zstd) => {
+            // A table that stands in the blob may not have been read yet; a description does not depend on that.
+            let chunk_size = if zstd.frames == Frames::Chunks { zstd.chunk_size } else { 0 };
+            (ZT_ZSTD, zstd.filter as ZtFilter, u64::from(chunk_size))
+        }
         Encoding::Unknown(_) => (0, 0, 0),
     };
     ZtComponent {
@@ -323,6 +328,20 @@ pub unsafe extern "C" fn zt_reader_free(reader: *mut ZtReader) {
 pub unsafe extern "C" fn zt_reader_count(reader: *const ZtReader) -> usize {
     // SAFETY: the caller lends a handle.
     guard_value(0, || unsafe { borrow(reader) }.map_or(0, |it| it.reader.index().len()))
+}
+
+/// Names the format of the file: "zt/1" for the one that this library writes, "zten/0.1", "zten/1.0", "zten/1.1",
+/// "zten/1.2" or "zt/2" for the older generations that it reads. NULL if `reader` is NULL.
+///
+/// Ownership: the text lives as long as the library is loaded.
+/// Threads: any.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_reader_format(reader: *const ZtReader) -> *const c_char {
+    guard_value(ptr::null(), || {
+        // SAFETY: the caller lends a handle.
+        unsafe { borrow(reader) }.map_or(ptr::null(), |it| it.reader.format_c_name().as_ptr())
+    })
 }
 
 /// Describes all tensors in one call, in the order written. Tensor number i is element i of the array.

@@ -1,18 +1,55 @@
 //! The rules of FORMAT.md that an index must keep, all checked when a file is opened.
 
-use super::{ComponentInfo, Encoding, Index, Known, TensorInfo, Zstd};
+use super::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
 use crate::codec::{Filter, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
 use crate::container::{ALIGNMENT, HEADER_LEN};
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::{Part, element_count};
 
-/// The part of the file that may hold blobs.
+/// The part of a file that may hold blobs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Where the index begins: no blob reaches into it.
+pub(crate) struct Extent {
+    /// No blob reaches beyond this.
     pub(crate) end: u64,
     /// Bytes of the whole file.
     pub(crate) file_size: u64,
+}
+
+/// How blobs may overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overlap {
+    /// Not, unless they are the same blob, stored in the same way.
+    SameBlob,
+    /// Not, unless they are the same bytes.
+    SameRange,
+    /// In any way.
+    Allowed,
+}
+
+/// What the format of a file asks of its blobs.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// Of the file itself, then of its shards.
+    pub(crate) files: Vec<Extent>,
+    /// Where the first blob may begin.
+    pub(crate) first: u64,
+    pub(crate) alignment: u64,
+    pub(crate) overlap: Overlap,
+    /// Where the index stands, if that is not behind all blobs.
+    pub(crate) index: Option<(u64, u64)>,
+}
+
+impl Rules {
+    /// The rules of FORMAT.md.
+    pub(crate) fn new(index_offset: u64, file_size: u64) -> Self {
+        Self {
+            files: vec![Extent { end: index_offset, file_size }],
+            first: HEADER_LEN,
+            alignment: ALIGNMENT,
+            overlap: Overlap::SameBlob,
+            index: None,
+        }
+    }
 }
 
 /// Checks a tensor's name.
@@ -25,13 +62,13 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 impl Index {
     /// Checks every rule that needs no blob, and enters the names into the table.
-    pub(crate) fn check(&mut self, bounds: Bounds) -> Result<()> {
+    pub(crate) fn check(&mut self, rules: &Rules) -> Result<()> {
         let hasher = &self.hasher;
         let (names, tensors) = (&self.names, &self.tensors);
         self.by_name.reserve(tensors.len(), |&at| {
             use std::hash::BuildHasher;
             let record = &tensors[at as usize];
-            hasher.hash_one(&names[record.name_start as usize..][..usize::from(record.name_len)])
+            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
         });
         for at in 0..self.tensors.len() {
             if !self.enter_name(at as u32) {
@@ -42,17 +79,17 @@ impl Index {
             }
         }
         for info in self.iter() {
-            info.check(bounds).map_err(|err| err.in_tensor(info.name()))?;
+            info.check(rules).map_err(|err| err.in_tensor(info.name()))?;
         }
-        self.check_overlaps()
+        if rules.overlap == Overlap::Allowed { Ok(()) } else { self.check_overlaps(rules.overlap) }
     }
 
     /// Checks that blobs lie apart, or are the same.
-    fn check_overlaps(&self) -> Result<()> {
-        let mut end = 0;
+    fn check_overlaps(&self, overlap: Overlap) -> Result<()> {
+        let mut end = (0, 0);
         let in_order = self.components.iter().filter(|record| record.size > 0).all(|record| {
-            let apart = record.offset >= end;
-            end = record.offset + record.size;
+            let apart = (record.file, record.offset) >= end;
+            end = (record.file, record.offset + record.size);
             apart
         });
         if in_order {
@@ -61,14 +98,16 @@ impl Index {
         let part = |at: u32| ComponentInfo { index: self, record: &self.components[at as usize] };
         let mut order: Vec<u32> =
             (0..self.components.len() as u32).filter(|&at| part(at).stored_len() > 0).collect();
-        order.sort_unstable_by_key(|&at| (part(at).offset(), at));
+        order.sort_unstable_by_key(|&at| (part(at).file(), part(at).offset(), at));
         let mut previous: Option<ComponentInfo<'_>> = None;
         for at in order {
             let current = part(at);
-            if let Some(before) =
-                previous.filter(|before| before.offset() + before.stored_len() > current.offset())
-                && !before.is_same_blob(&current)
-            {
+            if let Some(before) = previous.filter(|before| {
+                before.file() == current.file() && before.offset() + before.stored_len() > current.offset()
+            }) && !match overlap {
+                Overlap::SameRange => before.is_same_range(&current),
+                _ => before.is_same_blob(&current),
+            } {
                 let message = format!(
                     "the blob of {} bytes at {} and that of {} bytes at {} overlap without being the same",
                     before.stored_len(),
@@ -88,7 +127,7 @@ impl Index {
 }
 
 impl TensorInfo<'_> {
-    fn check(&self, bounds: Bounds) -> Result<()> {
+    fn check(&self, rules: &Rules) -> Result<()> {
         ensure!(
             element_count(self.shape()).is_some(),
             Shape,
@@ -96,7 +135,7 @@ impl TensorInfo<'_> {
             self.shape()
         );
         for part in self.components() {
-            part.check(bounds).map_err(|err| err.in_component(part.role_name()))?;
+            part.check(rules).map_err(|err| err.in_component(part.role_name()))?;
         }
         let Known::Known(layout) = self.layout() else { return Ok(()) };
         let roles = layout.roles();
@@ -109,6 +148,7 @@ impl TensorInfo<'_> {
             roles.iter().map(|role| role.name()).collect::<Vec<_>>()
         );
         let Some(frame) = self.frame() else { return Ok(()) };
+        // Whoever reads one component relies on it, even where another cannot be judged.
         frame.check_shape()?;
         let parts: Option<Vec<Part>> = self
             .components()
@@ -120,27 +160,44 @@ impl TensorInfo<'_> {
 }
 
 impl ComponentInfo<'_> {
-    fn check(&self, bounds: Bounds) -> Result<()> {
+    fn check(&self, rules: &Rules) -> Result<()> {
         let (offset, size) = (self.offset(), self.stored_len());
-        ensure!(offset % ALIGNMENT == 0, Offset, "the blob at {offset} is not aligned to {ALIGNMENT} bytes");
+        let Rules { first, alignment, .. } = *rules;
+        let Some(Extent { end, file_size }) = rules.files.get(usize::from(self.file())).copied() else {
+            fail!(Offset, "the blob lies in file number {}, there is none", self.file());
+        };
+        // Parts of a blob that are told apart by an arrangement stand where they stand.
+        ensure!(
+            offset.is_multiple_of(alignment) || self.arrangement().is_some(),
+            Offset,
+            "the blob at {offset} is not aligned to {alignment} bytes"
+        );
         if size == 0 {
             ensure!(
-                offset <= bounds.file_size,
+                offset <= file_size,
                 Offset,
-                "the empty blob at {offset} lies outside the file of {} bytes",
-                bounds.file_size
+                "the empty blob at {offset} lies outside the file of {file_size} bytes"
             );
         } else {
             ensure!(
-                offset >= HEADER_LEN && offset.checked_add(size).is_some_and(|end| end <= bounds.end),
+                offset >= first && offset.checked_add(size).is_some_and(|blob_end| blob_end <= end),
                 Offset,
-                "the blob of {size} bytes at {offset} lies outside the part for blobs, {HEADER_LEN} to {}",
-                bounds.end
+                "the blob of {size} bytes at {offset} lies outside the part for blobs, {first} to {end}"
+            );
+        }
+        if let Some((start, len)) = rules.index.filter(|_| self.file() == 0 && size > 0) {
+            ensure!(
+                offset >= start + len || offset + size <= start || (offset, size) == (start, len),
+                Overlap,
+                "the blob of {size} bytes at {offset} overlaps the index of {len} bytes at {start}"
             );
         }
         match self.encoding() {
-            Encoding::Zstd(zstd) => zstd.check(size, self.dtype().known().map(|dtype| dtype.filter_width())),
-            Encoding::Raw | Encoding::Unknown(_) => Ok(()),
+            Encoding::Zstd(zstd) if zstd.frames == Frames::Chunks => {
+                zstd.check(size, self.dtype().known().map(|dtype| dtype.filter_width()))
+            }
+            // What the blobs themselves say is checked when they are read.
+            Encoding::Zstd(_) | Encoding::Raw | Encoding::Unknown(_) => Ok(()),
         }
     }
 }

@@ -4,22 +4,28 @@
 //! hash table, not a million objects: a dense tensor takes some 90 bytes beside its name.
 
 mod check;
+mod foreign;
 mod parse;
 mod serialize;
+mod symbol;
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::{CStr, CString};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
-use crate::codec::Filter;
+use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::DType;
-use crate::error::{Result, ensure, fail};
+use crate::error::{Result, ensure};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
 
-pub(crate) use check::{Bounds, check_name};
+pub(crate) use check::{Extent, Overlap, Rules, check_name};
+pub(crate) use foreign::{Coding, DigestRecord, Keep, NewPart, NewTensor};
+
+use symbol::{Symbol, Symbols};
 
 /// A name that this library knows, or the text of one that it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,10 +51,25 @@ impl<T: Copy> Known<'_, T> {
 pub enum Encoding<'a> {
     /// As they are.
     Raw,
-    /// In chunks, each a zstd frame.
+    /// In zstd frames.
     Zstd(Zstd<'a>),
     /// In a way that this library does not know.
     Unknown(&'a str),
+}
+
+/// What the frames of a compressed component are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// Each is a chunk, states its content's size and carries a checksum.
+    Chunks,
+    /// Each is a chunk and carries a checksum. Their table stands in the blob and is read when it is needed;
+    /// until then `chunk_size` is 0 and `stored` is empty.
+    Seekable,
+    /// All together are one stream, which is decoded from its beginning; `chunk_size` is 0.
+    Stream {
+        /// Bytes of the stream.
+        stored_len: u64,
+    },
 }
 
 /// The chunk table of a compressed component.
@@ -62,50 +83,8 @@ pub struct Zstd<'a> {
     pub chunk_size: u32,
     /// Stored bytes of each chunk.
     pub stored: &'a [u32],
-}
-
-/// An unsigned number that stands for a name: a code of the known ones, or from [`Symbols::BASE`] on the
-/// place of an unknown one.
-pub(crate) type Symbol = u16;
-
-/// The names that this library does not know, each kept once.
-#[derive(Debug, Default)]
-struct Symbols {
-    texts: Vec<CString>,
-    by_text: HashMap<Box<str>, Symbol>,
-}
-
-impl Symbols {
-    const BASE: Symbol = 256;
-
-    fn intern(&mut self, text: &str) -> Result<Symbol> {
-        if let Some(symbol) = self.by_text.get(text) {
-            return Ok(*symbol);
-        }
-        let symbol = Symbol::try_from(self.texts.len()).ok().and_then(|len| len.checked_add(Self::BASE));
-        ensure!(
-            symbol.is_some() && text.len() <= 256,
-            Limit,
-            "the index holds too many or too long names of unknown types, layouts or encodings"
-        );
-        let symbol = symbol.unwrap_or_default();
-        let Ok(c_text) = CString::new(text) else { fail!(Index, "the name {text:?} holds a NUL") };
-        self.texts.push(c_text);
-        self.by_text.insert(text.into(), symbol);
-        Ok(symbol)
-    }
-
-    fn c_text(&self, symbol: Symbol) -> &CStr {
-        symbol.checked_sub(Self::BASE).and_then(|at| self.texts.get(usize::from(at))).map_or(c"", |text| text)
-    }
-
-    fn text(&self, symbol: Symbol) -> &str {
-        self.c_text(symbol).to_str().unwrap_or_default()
-    }
-
-    fn resolve<T>(&self, symbol: Symbol, from_code: impl Fn(i32) -> Option<T>) -> Known<'_, T> {
-        from_code(i32::from(symbol)).map_or_else(|| Known::Unknown(self.text(symbol)), Known::Known)
-    }
+    /// What the frames are.
+    pub frames: Frames,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +92,7 @@ struct TensorRecord {
     name_start: u32,
     dims_start: u32,
     components_start: u32,
-    name_len: u16,
+    name_len: u32,
     dtype: Symbol,
     layout: Symbol,
     ndim: u8,
@@ -124,12 +103,23 @@ struct TensorRecord {
 pub(crate) struct ComponentRecord {
     pub(crate) offset: u64,
     pub(crate) size: u64,
+    /// CRC-32 of the stored bytes, or the place in `Index::digests`.
     pub(crate) crc32: u32,
     /// Place in `Index::encodings`, or [`RAW`].
     pub(crate) encoding: u32,
     pub(crate) role: Symbol,
     pub(crate) dtype: Symbol,
-    pub(crate) has_crc32: bool,
+    /// The number of the file that holds the blob: 0 but for shards.
+    pub(crate) file: u16,
+    pub(crate) check: Check,
+}
+
+/// What a component's bytes can be checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    Nothing,
+    Crc32,
+    Digest,
 }
 
 /// The encoding of a raw component.
@@ -139,6 +129,9 @@ pub(crate) const RAW: u32 = u32::MAX;
 enum EncodingRecord {
     Zstd { filter: Filter, raw_size: u64, chunk_size: u32, chunks_start: u32, chunk_count: u32 },
     Unknown(Symbol),
+    Stream { raw_size: u64 },
+    Seekable { raw_size: u64, table: u32 },
+    Arranged(Arrangement),
 }
 
 /// All that a file's index says.
@@ -155,6 +148,11 @@ pub struct Index {
     by_name: HashTable<u32>,
     hasher: RandomState,
     attributes: BTreeMap<u32, Metadata>,
+    /// Checksums of other kinds than our own, and tables of frames that stand in their blobs: of foreign files.
+    digests: Vec<DigestRecord>,
+    seek_tables: Vec<OnceLock<SeekTable>>,
+    /// Whether verifying also checks what elements may be, and reading that columns ascend within rows.
+    pub(crate) is_strict: bool,
     /// The file's own key-values.
     pub metadata: Metadata,
 }
@@ -198,7 +196,7 @@ impl Index {
 
     fn name_of(&self, at: u32) -> &str {
         let record = &self.tensors[at as usize];
-        &self.names[record.name_start as usize..][..usize::from(record.name_len)]
+        &self.names[record.name_start as usize..][..record.name_len as usize]
     }
 
     /// Enters the tensor's name into the table; false if the name is there already.
@@ -207,7 +205,7 @@ impl Index {
         let (names, tensors) = (&self.names, &self.tensors);
         let name_of = |at: u32| {
             let record = &tensors[at as usize];
-            &names[record.name_start as usize..][..usize::from(record.name_len)]
+            &names[record.name_start as usize..][..record.name_len as usize]
         };
         if self.by_name.find(hash, |&other| name_of(other) == name_of(at)).is_some() {
             return false;
@@ -237,18 +235,16 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions; `Name` for a
-    /// name out of bounds.
+    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions.
     fn close_tensor(&mut self, mark: Mark, name: &str, dtype: Symbol, layout: Symbol) -> Result<u32> {
-        check_name(name)?;
         let ndim = self.dims.len() - mark.dims;
         ensure!(ndim <= 64, Shape, "{ndim} dimensions, the limit is 64");
         let count = self.components.len() - mark.components;
         ensure!(count <= 255, Limit, "{count} components, the limit is 255");
         let start = u32::try_from(self.names.len());
         let at = u32::try_from(self.tensors.len());
-        let (Ok(name_start), Ok(at), Ok(dims_start), Ok(components_start)) =
-            (start, at, u32::try_from(mark.dims), u32::try_from(mark.components))
+        let (Ok(name_start), Ok(name_len), Ok(at), Ok(dims_start), Ok(components_start)) =
+            (start, u32::try_from(name.len()), at, u32::try_from(mark.dims), u32::try_from(mark.components))
         else {
             crate::error::fail!(
                 Limit,
@@ -261,7 +257,7 @@ impl Index {
             name_start,
             dims_start,
             components_start,
-            name_len: name.len() as u16,
+            name_len,
             dtype,
             layout,
             ndim: ndim as u8,
@@ -309,6 +305,7 @@ impl Index {
         components: &[ComponentRecord],
         attributes: Metadata,
     ) -> Result<()> {
+        check_name(name)?;
         let mark = self.mark();
         self.dims.extend_from_slice(shape);
         self.components.extend_from_slice(components);
@@ -404,7 +401,9 @@ impl<'a> TensorInfo<'a> {
 
     /// Bytes of all its components, decoded; of one in an unknown encoding, as stored.
     pub fn len_bytes(&self) -> u64 {
-        self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len())).sum()
+        let lens = self.components().map(|part| part.len_bytes().unwrap_or(part.stored_len()));
+        // What an index states of a stream is checked only when that is read.
+        lens.fold(0, u64::saturating_add)
     }
 
     /// Rows and columns of a block: the attribute `blocksize`, where it is two integers.
@@ -467,8 +466,10 @@ impl<'a> ComponentInfo<'a> {
     /// The name of its encoding, for C.
     pub(crate) fn encoding_c_name(&self) -> &'a CStr {
         match self.index.encodings.get(self.record.encoding as usize) {
-            None => c"raw",
-            Some(EncodingRecord::Zstd { .. }) => c"zstd",
+            None | Some(EncodingRecord::Arranged(_)) => c"raw",
+            Some(
+                EncodingRecord::Zstd { .. } | EncodingRecord::Stream { .. } | EncodingRecord::Seekable { .. },
+            ) => c"zstd",
             Some(EncodingRecord::Unknown(symbol)) => self.index.symbols.c_text(*symbol),
         }
     }
@@ -485,7 +486,7 @@ impl<'a> ComponentInfo<'a> {
 
     /// CRC-32 of the stored bytes.
     pub fn crc32(&self) -> Option<u32> {
-        self.record.has_crc32.then_some(self.record.crc32)
+        (self.record.check == Check::Crc32).then_some(self.record.crc32)
     }
 
     /// How the bytes are stored.
@@ -496,8 +497,13 @@ impl<'a> ComponentInfo<'a> {
         match self.index.encodings[self.record.encoding as usize] {
             EncodingRecord::Zstd { filter, raw_size, chunk_size, chunks_start, chunk_count } => {
                 let stored = &self.index.chunks[chunks_start as usize..][..chunk_count as usize];
-                Encoding::Zstd(Zstd { filter, raw_size, chunk_size, stored })
+                Encoding::Zstd(Zstd { filter, raw_size, chunk_size, stored, frames: Frames::Chunks })
             }
+            EncodingRecord::Stream { raw_size } => Encoding::Zstd(self.foreign_zstd(raw_size, None)),
+            EncodingRecord::Seekable { raw_size, table } => {
+                Encoding::Zstd(self.foreign_zstd(raw_size, Some(table)))
+            }
+            EncodingRecord::Arranged(_) => Encoding::Raw,
             EncodingRecord::Unknown(symbol) => Encoding::Unknown(self.index.symbols.text(symbol)),
         }
     }
@@ -505,17 +511,9 @@ impl<'a> ComponentInfo<'a> {
     /// Bytes, decoded; `None` in an unknown encoding.
     pub fn len_bytes(&self) -> Option<u64> {
         match self.encoding() {
-            Encoding::Raw => Some(self.record.size),
+            Encoding::Raw => Some(self.arrangement().map_or(self.record.size, |arrangement| arrangement.len)),
             Encoding::Zstd(zstd) => Some(zstd.raw_size),
             Encoding::Unknown(_) => None,
         }
-    }
-
-    /// Whether this and `other` name the same blob, stored in the same way.
-    pub(crate) fn is_same_blob(&self, other: &ComponentInfo<'_>) -> bool {
-        self.record.offset == other.record.offset
-            && self.record.size == other.record.size
-            && self.crc32() == other.crc32()
-            && self.encoding() == other.encoding()
     }
 }

@@ -10,7 +10,7 @@ use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::{ComponentRecord, EncodingRecord, Index, RAW};
+use super::{Check, ComponentRecord, EncodingRecord, Index, RAW, check_name};
 use crate::codec::Filter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{MAX_DEPTH, Metadata, Value};
@@ -180,7 +180,7 @@ seed!(Tensor -> (), "a tensor record: [name, dtype, shape, layout, components, a
         let dtype = builder.keep(dtype)?;
         let layout = builder.index.layout_symbol(layout);
         let layout = builder.keep(layout)?;
-        let at = builder.index.close_tensor(mark, name, dtype, layout);
+        let at = check_name(name).and_then(|()| builder.index.close_tensor(mark, name, dtype, layout));
         let at = builder.keep(at)?;
         if !attributes.is_empty() {
             builder.index.attributes.insert(at, attributes);
@@ -224,7 +224,8 @@ seed!(Component -> (), "a component record: [role, dtype, offset, size, crc32, e
             offset,
             size,
             crc32: crc32.unwrap_or(0),
-            has_crc32: crc32.is_some(),
+            check: if crc32.is_some() { Check::Crc32 } else { Check::Nothing },
+            file: 0,
             encoding,
             role,
             dtype,

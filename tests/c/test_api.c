@@ -272,6 +272,7 @@ static void test_last_error(void) {
     /* Calls that succeed, getters and _free leave the text where it is. */
     reader = open_sample();
     CHECK(zt_reader_count(reader) == SAMPLE_COUNT);
+    CHECK(is_text(zt_reader_format(reader), "zt/1") && zt_reader_format(NULL) == NULL);
     CHECK(zt_reader_count(NULL) == 0 && zt_buffer_len(NULL) == 0 && zt_dtype_name(-1) == NULL);
     CHECK_STATUS(zt_reader_read(reader, DENSE, 0, ZT_VERIFY_ON, &buffer), ZT_OK);
     zt_buffer_free(buffer);

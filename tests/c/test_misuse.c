@@ -169,6 +169,7 @@ static void test_reader_tells(void) {
     wrong[3] = AS(ZtReader, (char *)reader + 1);
     for (i = 0; i < LENGTH_OF(wrong); i++) {
         CHECK(zt_reader_count(wrong[i]) == 0);
+        CHECK(zt_reader_format(wrong[i]) == NULL);
         REFUSED(zt_reader_tensors(wrong[i], &out_tensors, &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_describe(wrong[i], 0, &out_tensor, out_components, 3), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_names(wrong[i], &out_text, &out_number), ZT_ERR_ARGUMENT);
@@ -179,6 +180,7 @@ static void test_reader_tells(void) {
     }
     zt_reader_free(NULL);
     CHECK(zt_reader_count(NULL) == 0);
+    CHECK(zt_reader_format(NULL) == NULL);
     CHECK(zt_reader_count(reader) == SAMPLE_COUNT);
 
     REFUSED(zt_reader_tensors(NULL, &out_tensors, &out_number), ZT_ERR_NULL);

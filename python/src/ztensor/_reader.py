@@ -136,6 +136,16 @@ class Reader:
         return self._count
 
     @property
+    def format(self) -> str:
+        """The format of the file.
+
+        ``'zt/1'`` for the one that is written, ``'zten/0.1'``, ``'zten/1.0'``, ``'zten/1.1'``, ``'zten/1.2'`` or
+        ``'zt/2'`` for the older generations that are read.
+        """
+        name: str = ffi.string(lib.zt_reader_format(self._handle())).decode("ascii")
+        return name
+
+    @property
     def tensor_names(self) -> list[str]:
         """The names of all tensors, in the order written."""
         return list(self._all_names())

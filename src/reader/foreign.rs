@@ -1,0 +1,314 @@
+//! What reading files of other formats takes beside reading our own: shards, checksums of whole components,
+//! tables of frames that stand in blobs, elements that have to be put in order.
+
+use std::path::Path;
+
+use super::{PIECE_LEN, Reader, Wanted};
+use crate::codec::{self, Decoder, Head};
+use crate::digest::{Digest, Hasher};
+use crate::dtype::DType;
+use crate::error::{Cause, Error, Result, ensure, fail};
+use crate::index::{DigestRecord, Encoding, Frames, Known};
+use crate::layout::{Layout, Role, check_rows_ascend, element_count};
+use crate::legacy::{self, Shard};
+use crate::source::{Mode, Source};
+
+/// A file beside the one that was opened, which holds some of its blobs.
+#[derive(Debug)]
+pub(super) struct OpenShard {
+    pub(super) source: Source,
+    label: String,
+    digest: Option<Digest>,
+}
+
+/// Opens the shards of the file at `path`; one in memory has none beside it.
+pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -> Result<Vec<OpenShard>> {
+    let open = |shard: Shard| {
+        let Some(path) = path.map(|path| legacy::shard_path(path, &shard.name)) else {
+            fail!(
+                FileNotFound,
+                "the shard {:?} stands beside its file, and a file in memory has no place",
+                shard.name
+            );
+        };
+        let label = path.display().to_string();
+        let source = Source::open(&path, mode).and_then(|source| {
+            let len = source.len();
+            ensure!(
+                len == shard.size,
+                Truncated,
+                "the shard {:?} has {len} bytes, expected {}",
+                shard.name,
+                shard.size
+            );
+            let (mut head, mut tail) = ([0; 8], [0; legacy::FOOTER_LEN]);
+            source.read(0, &mut head)?;
+            source.read(len - tail.len() as u64, &mut tail)?;
+            legacy::check_shard(&head, &tail)?;
+            Ok(source)
+        });
+        let source = source.map_err(|err| err.in_file(&label))?;
+        Ok(OpenShard { source, label, digest: shard.digest })
+    };
+    shards.into_iter().map(open).collect()
+}
+
+fn expect(expected: Digest, hasher: Hasher) -> Result<()> {
+    let found = hasher.finish();
+    if found == expected {
+        return Ok(());
+    }
+    Err(Cause::Digest { expected: expected.to_string(), found: found.to_string() }.into())
+}
+
+impl Reader {
+    /// The file that holds a component's blob.
+    pub(super) fn source_of(&self, wanted: &Wanted<'_>) -> &Source {
+        match usize::from(wanted.part.file()) {
+            0 => &self.source,
+            number => &self.shards[number - 1].source,
+        }
+    }
+
+    /// Adds the file, if it is a shard, to tensor and component of an error.
+    pub(super) fn locate(&self, wanted: &Wanted<'_>, err: Error) -> Error {
+        let shard = usize::from(wanted.part.file()).checked_sub(1).and_then(|at| self.shards.get(at));
+        match shard {
+            Some(shard) => wanted.locate(err).in_file(&shard.label),
+            None => wanted.locate(err),
+        }
+    }
+
+    /// Reads the component's table of frames, if it has one that is still to be read.
+    pub(super) fn prepare(&self, wanted: &Wanted<'_>) -> Result<()> {
+        let Some((place, raw_size)) = wanted.part.seek_table() else { return Ok(()) };
+        if place.get().is_none() {
+            let source = self.source_of(wanted);
+            let table = codec::SeekTable::read(wanted.part.stored_len(), raw_size, |at, out| {
+                source.read(wanted.part.offset() + at, out)
+            });
+            // Another thread may have been faster; it has read the same.
+            let _ = place.set(table.map_err(|err| self.locate(wanted, err))?);
+        }
+        Ok(())
+    }
+
+    /// Checks what a stream's headers say, before memory is taken.
+    pub(super) fn check_stream(&self, wanted: &Wanted<'_>, raw_size: u64) -> Result<()> {
+        let (start, stored_len) = (wanted.part.offset(), wanted.part.stored_len());
+        codec::check_stream(stored_len, raw_size, |at| -> Result<Head> {
+            let mut head = [0; 18];
+            let len = stored_len.saturating_sub(at).min(18) as usize;
+            self.source_of(wanted).read(start + at.min(stored_len), &mut head[..len])?;
+            Ok((head, len))
+        })
+    }
+
+    /// Reads raw bytes into `out`; `at` is where they stand in the file, or would stand if nothing had to be put
+    /// in order.
+    pub(super) fn read_raw(&self, wanted: &Wanted<'_>, at: u64, out: &mut [u8]) -> Result<()> {
+        let (source, offset) = (self.source_of(wanted), wanted.part.offset());
+        match wanted.part.arrangement() {
+            None => source.read(at, out),
+            Some(arrangement) => {
+                arrangement.gather(at - offset, out, |at, out| source.read(offset + at, out))
+            }
+        }
+    }
+
+    /// Checks a component from its first byte to its last: its checksum, that it decodes, and where the file is
+    /// strict, what its elements may be.
+    pub(super) fn check_whole(
+        &self,
+        wanted: &Wanted<'_>,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.prepare(wanted)?;
+        let part = wanted.part;
+        let digest = part.digest();
+        if let Some(DigestRecord { digest, decoded: false, offset, len }) = digest {
+            let mut hasher = Hasher::like(digest);
+            self.each_piece(wanted, offset, len, scratch, |bytes| {
+                hasher.update(bytes);
+                Ok(())
+            })?;
+            expect(digest, hasher)?;
+        }
+        let of_decoded = digest.filter(|record| record.decoded);
+        let mut hasher = of_decoded.map(|record| Hasher::like(record.digest));
+        let rule = if self.index.is_strict { ElementRule::of(wanted) } else { None };
+        let mut at = 0;
+        let mut see = |bytes: &[u8]| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytes);
+            }
+            at += bytes.len() as u64;
+            rule.map_or(Ok(()), |rule| rule.check(bytes, at, part.len_bytes()))
+        };
+        match part.encoding() {
+            Encoding::Zstd(zstd) if matches!(zstd.frames, Frames::Stream { .. }) => {
+                self.check_stream(wanted, zstd.raw_size)?;
+                for chunk in codec::chunks(&zstd) {
+                    let stored = self.source_of(wanted).fetch(part.offset(), chunk.stored_len, scratch)?;
+                    decoder.decode_part(&zstd, 1, stored, &chunk, chunk.len, &mut [])?;
+                }
+            }
+            Encoding::Zstd(zstd) => {
+                let mut decoded = Vec::new();
+                for chunk in codec::chunks(&zstd) {
+                    let stored =
+                        self.source_of(wanted).fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    codec::check_header(zstd.frames, stored, &chunk)?;
+                    decoded.resize(chunk.len, 0);
+                    decoder.decode(&zstd, 1, stored, &chunk, &mut decoded)?;
+                    see(&decoded)?;
+                }
+            }
+            Encoding::Raw if of_decoded.is_some() || rule.is_some() => {
+                self.each_piece(wanted, part.offset(), part.stored_len(), scratch, see)?;
+            }
+            Encoding::Raw | Encoding::Unknown(_) => {}
+        }
+        match (of_decoded, hasher) {
+            // The decoded bytes of an encoding that is not known cannot be had.
+            (Some(record), Some(hasher)) if !matches!(part.encoding(), Encoding::Unknown(_)) => {
+                expect(record.digest, hasher)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn each_piece(
+        &self,
+        wanted: &Wanted<'_>,
+        offset: u64,
+        len: u64,
+        scratch: &mut Vec<u8>,
+        mut see: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let source = self.source_of(wanted);
+        (0..len).step_by(PIECE_LEN).try_for_each(|at| {
+            see(source.fetch(offset + at, (len - at).min(PIECE_LEN as u64) as usize, scratch)?)
+        })
+    }
+
+    /// Checks the bytes of a stream against a checksum of the stored bytes.
+    pub(super) fn check_stored(wanted: &Wanted<'_>, stored: &[u8]) -> Result<()> {
+        match wanted.part.digest() {
+            Some(DigestRecord { digest, decoded: false, .. }) => {
+                let mut hasher = Hasher::like(digest);
+                hasher.update(stored);
+                expect(digest, hasher)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks decoded bytes against a checksum of the decoded bytes, if they are all there.
+    pub(super) fn check_decoded(wanted: &Wanted<'_>, bytes: &[u8]) -> Result<()> {
+        match wanted.decoded_digest() {
+            Some(digest) => {
+                let mut hasher = Hasher::like(digest);
+                hasher.update(bytes);
+                expect(digest, hasher)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks whole files beside the one that was opened.
+    pub(super) fn check_shards(&self) -> Result<()> {
+        let mut scratch = Vec::new();
+        for shard in &self.shards {
+            let Some(digest) = shard.digest else { continue };
+            let mut hasher = Hasher::like(digest);
+            let len = shard.source.len();
+            for at in (0..len).step_by(PIECE_LEN) {
+                hasher.update(shard.source.fetch(
+                    at,
+                    (len - at).min(PIECE_LEN as u64) as usize,
+                    &mut scratch,
+                )?);
+            }
+            expect(digest, hasher).map_err(|err| err.in_file(&shard.label))?;
+        }
+        Ok(())
+    }
+
+    /// Checks, where the file is strict, that the columns of each row ascend. Only who reads both index components
+    /// of a tensor at once can be told.
+    pub(super) fn check_rows(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+        if !self.index.is_strict {
+            return Ok(());
+        }
+        for pair in parts.windows(2) {
+            let [(indices, columns), (indptr, rows)] = pair else { continue };
+            let is_pair = indices.tensor.number() == indptr.tensor.number()
+                && indices.tensor.layout() == Known::Known(Layout::SparseCsr)
+                && (indices.part.role(), indptr.part.role())
+                    == (Known::Known(Role::Indices), Known::Known(Role::Indptr))
+                && [indices, indptr].iter().all(|wanted| wanted.is_whole());
+            if let (true, Some(dtype)) = (is_pair, indices.part.dtype().known()) {
+                check_rows_ascend(dtype, columns, rows).map_err(|err| self.locate(indices, err))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wanted<'_> {
+    fn is_whole(&self) -> bool {
+        self.start == 0 && self.part.len_bytes() == Some(self.len as u64)
+    }
+
+    /// The checksum that decoded bytes are always checked against: of compressed data, read as a whole.
+    pub(super) fn decoded_digest(&self) -> Option<Digest> {
+        let record = self.part.digest().filter(|record| record.decoded)?;
+        (self.is_whole() && matches!(self.part.encoding(), Encoding::Zstd(_))).then_some(record.digest)
+    }
+
+    /// Whether verifying has to go through the component from its first byte to its last.
+    pub(super) fn needs_whole_check(&self, is_strict: bool) -> bool {
+        let is_foreign =
+            matches!(self.part.encoding(), Encoding::Zstd(zstd) if zstd.frames != Frames::Chunks);
+        is_foreign || self.part.digest().is_some() || (is_strict && ElementRule::of(self).is_some())
+    }
+}
+
+/// What generation 2 says of elements that are smaller than the bits that hold them.
+#[derive(Debug, Clone, Copy)]
+enum ElementRule {
+    /// Each byte is 0 or 1.
+    Bool,
+    /// The high half of the last byte is zero.
+    SpareNibble,
+}
+
+impl ElementRule {
+    fn of(wanted: &Wanted<'_>) -> Option<Self> {
+        match wanted.part.dtype() {
+            Known::Known(DType::Bool) => Some(Self::Bool),
+            Known::Unknown(legacy::ODD_F4) => {
+                let is_odd = element_count(wanted.tensor.shape()).is_some_and(|count| count % 2 == 1);
+                is_odd.then_some(Self::SpareNibble)
+            }
+            _ => None,
+        }
+    }
+
+    /// Checks bytes of which the last one stands before `end`.
+    fn check(self, bytes: &[u8], end: u64, len: Option<u64>) -> Result<()> {
+        match self {
+            Self::Bool => match bytes.iter().find(|&&byte| byte > 1) {
+                Some(byte) => fail!(Layout, "a bool is the byte {byte:#04x}, expected 0 or 1"),
+                None => Ok(()),
+            },
+            Self::SpareNibble => {
+                let spare = bytes.last().filter(|_| len == Some(end)).map_or(0, |byte| byte >> 4);
+                ensure!(spare == 0, Layout, "the half byte after the last element is {spare:#x}, expected 0");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One file for each rule of generation 2, made here, and the kind of error that names the rule.
+
+use ztensor::ErrorKind::{self, *};
+use ztensor::Known;
+
+use super::build::{Cbor, PART, ZT2, footer, gen2, index2, map, part, plain2};
+use super::{from_bytes, read_all};
+
+/// A good file's blob.
+const BLOB: [u8; 24] = [0; 24];
+
+/// A file with this index.
+fn with(index: Cbor) -> Vec<u8> {
+    gen2(&[&BLOB], &index.bytes())
+}
+
+/// A file with these bytes as the index.
+fn spelled(index: &[u8]) -> Vec<u8> {
+    gen2(&[&BLOB], index)
+}
+
+/// The good file with its footer replaced.
+fn with_footer(footer: Vec<u8>) -> Vec<u8> {
+    let mut file = with(plain2());
+    let start = file.len() - 40;
+    file[start..].copy_from_slice(&footer);
+    file
+}
+
+fn flipped(at_end: usize) -> Vec<u8> {
+    let mut file = with(plain2());
+    let at = file.len() - at_end;
+    file[at] ^= 1;
+    file
+}
+
+/// The path to a key of the one part.
+fn at(key: &str) -> [&str; 5] {
+    let [objects, name, parts, data] = PART;
+    [objects, name, parts, data, key]
+}
+
+fn objects(name: &str) -> Cbor {
+    let Cbor::Map(root) = plain2() else { unreachable!() };
+    let Cbor::Map(tensors) = &root[0].1 else { unreachable!() };
+    map([("objects", map([(name, tensors[0].1.clone())]))])
+}
+
+fn sharded(name: Cbor) -> Cbor {
+    let table = Cbor::Map(vec![(name, map([("size", 8192.into())]))]);
+    plain2().set(&["shards"], table)
+}
+
+fn csr(parts: [(&str, Cbor); 3]) -> Cbor {
+    index2("zt.sparse_csr/1", &[2, 3], map(parts))
+}
+
+/// A CSR matrix of two rows and three entries: two blobs of 24 bytes would do, each part has its own.
+fn csr_file(indices: [u64; 3], indptr: [u64; 3]) -> Vec<u8> {
+    let words = |words: [u64; 3]| words.map(u64::to_le_bytes).concat();
+    let parts = [
+        ("values", part("f32", 4096, 12)),
+        ("indices", part("u64", 8192, 24)),
+        ("indptr", part("u64", 12288, 24)),
+    ];
+    gen2(&[&[0; 12], &words(indices), &words(indptr)], &csr(parts).bytes())
+}
+
+fn csr_sizes(values: u64, indices: &str, indptr: u64) -> Vec<u8> {
+    let parts = [
+        ("values", part("f32", 4096, values)),
+        ("indices", part(indices, 8192, 24)),
+        ("indptr", part("u64", 12288, indptr)),
+    ];
+    gen2(&[&[0; 12], &[0; 24], &[0; 24]], &csr(parts).bytes())
+}
+
+fn f4(len: u64, blob: &[u8]) -> Vec<u8> {
+    let data = part("u8", 4096, len).set(&["type"], "f4_e2m1");
+    gen2(&[blob], &index2("dense", &[5], map([("data", data)])).bytes())
+}
+
+fn typed(dtype: &str, logical: &str, shape: &[u64]) -> Cbor {
+    index2("dense", shape, map([("data", part(dtype, 4096, 24).set(&["type"], logical))]))
+}
+
+#[test]
+fn a_good_file_is_read() {
+    for file in
+        [with(plain2()), csr_file([0, 2, 1], [0, 2, 3]), with(sharded("ignored".into()).without(&["shards"]))]
+    {
+        let reader = from_bytes(&file).unwrap();
+        read_all(&reader, true).unwrap();
+        reader.verify(|_, _| true).unwrap();
+    }
+}
+
+#[test]
+fn an_odd_number_of_half_bytes_is_listed_and_read_raw() {
+    let reader = from_bytes(f4(3, &[0x21, 0x43, 0x05])).unwrap();
+    assert_eq!(reader.tensor(0).unwrap().dtype(), Known::Unknown("f4_e2m1"));
+    assert_eq!(reader.tensor(0).unwrap().shape(), [5]);
+    assert_eq!(reader.read(0, 0, None).unwrap().as_slice(), [0x21, 0x43, 0x05]);
+    reader.verify(|_, _| true).unwrap();
+}
+
+#[test]
+fn what_must_be_refused_when_it_is_opened_is() {
+    let nested = [&b"\xa2\x67objects\xa0\x69something"[..], &[0x81; 40], &[0x80]].concat();
+    let attribute = |key: Cbor| plain2().set(&["attributes"], Cbor::Map(vec![(key, 1.into())]));
+    let long = "n".repeat(1025);
+    let cases: Vec<(&str, Vec<u8>, ErrorKind)> = vec![
+        ("file-too-small", [&ZT2[..], &footer(0, 0, 1)[1..]].concat(), Truncated),
+        ("header-magic", [&[0x88], &with(plain2())[1..]].concat(), Signature),
+        ("footer-magic", flipped(1), Truncated),
+        ("version-unsupported", flipped(16), Version),
+        ("manifest-hash-mismatch", flipped(24), IndexChecksum),
+        ("manifest-misaligned", with_footer(footer(8196, 10, 0)), Footer),
+        ("manifest-out-of-bounds", with_footer(footer(1 << 40, 10, 0)), Footer),
+        ("manifest-too-large", with_footer(footer(8192, 1 << 31, 0)), Limit),
+        ("data-shard-nonzero-offset", with_footer(footer(8192, 0, 0)), Footer),
+        ("data-shard", with_footer(footer(0, 0, 0)), Index),
+        ("cbor-depth", spelled(&nested), Index),
+        ("cbor-duplicate-key", spelled(b"\xa2\x67objects\xa0\x67objects\xa0"), Index),
+        ("cbor-indefinite", spelled(b"\xbf\x67objects\xa0\xff"), Index),
+        ("cbor-non-shortest", with(plain2().set(&["five"], Cbor::Raw(vec![0x18, 5]))), Index),
+        ("cbor-tag", with(plain2().set(&["tag"], Cbor::Raw(vec![0xc1, 5]))), Index),
+        ("cbor-trailing-bytes", spelled(b"\xa1\x67objects\xa0\x00"), Index),
+        ("cbor-unsorted-keys", spelled(b"\xa2\x67objects\xa0\x61a\x00"), Index),
+        ("cbor-not-utf8", spelled(b"\xa2\x61\xff\x00\x67objects\xa0"), Index),
+        ("schema-missing-objects", with(map([])), Index),
+        ("schema-blob-arity", with(plain2().set(&at("blob"), [4096])), Index),
+        ("blob-array-with-three-elements", with(plain2().set(&at("blob"), [0, 4096, 24])), Index),
+        ("schema-unknown-dtype", with(plain2().set(&at("dtype"), "f4")), UnknownDtype),
+        ("schema-bool-dtype", with(plain2().set(&at("dtype"), "bool")), UnknownDtype),
+        ("schema-ltype-dtype-mismatch", with(typed("f32", "bool", &[2, 3])), Layout),
+        ("schema-digest-uppercase-hex", with(plain2().set(&at("digest"), "xxh3:00000000000000AB")), Index),
+        ("schema-digest-length", with(plain2().set(&at("digest"), "xxh3:00")), Index),
+        ("schema-encoding-without-decoded-length", with(plain2().set(&at("encoding"), "a")), Encoding),
+        ("schema-decoded-length-without-encoding", with(plain2().set(&at("decoded_length"), 24)), Encoding),
+        ("schema-missing-dtype", with(plain2().without(&at("dtype"))), Index),
+        ("schema-missing-layout", with(plain2().without(&["objects", "w", "layout"])), Index),
+        ("schema-empty-parts", with(plain2().set(&PART[..3], map([]))), Index),
+        ("attributes-not-a-map", with(plain2().set(&["attributes"], 1)), Index),
+        ("object-attributes-not-a-map", with(plain2().set(&["objects", "w", "attributes"], 1)), Index),
+        ("attribute-key-not-text", with(attribute(1.into())), Index),
+        ("attribute-key-empty", with(attribute("".into())), Name),
+        ("attribute-key-nul", with(attribute("a\0".into())), Name),
+        ("name-empty", with(objects("")), Name),
+        ("name-nul", with(objects("a\0b")), Name),
+        ("name-too-long", with(objects(&long)), Name),
+        ("shape-rank-65", with(index2("dense", &[1; 65], map([("data", part("f32", 4096, 4))]))), Shape),
+        ("shape-product-overflow", with(plain2().set(&["objects", "w", "shape"], [u64::MAX, 2])), Shape),
+        ("blob-misaligned", with(plain2().set(&at("blob"), [4100, 24])), Offset),
+        ("blob-offset-zero", with(plain2().set(&at("blob"), [0, 24])), Offset),
+        ("blob-out-of-bounds", with(plain2().set(&at("blob"), [1 << 40, 24])), Offset),
+        ("blob-past-u64", with(plain2().set(&at("blob"), [u64::MAX - 4095, u64::MAX])), Offset),
+        ("blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(None)), Overlap),
+        ("blob-overlaps-manifest", with(plain2().set(&at("blob"), [8192, 24])), Overlap),
+        ("shard-blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(Some("s"))), Overlap),
+        ("shard-name-empty", with(sharded("".into())), Name),
+        ("shard-name-leading-dot", with(sharded(".a".into())), Name),
+        ("shard-name-separator", with(sharded("a/b".into())), Name),
+        ("shard-name-traversal", with(sharded("../a".into())), Name),
+        ("shard-name-too-long", with(sharded("s".repeat(65).as_str().into())), Name),
+        ("shard-table-key-not-text", with(sharded(1.into())), Index),
+        ("shard-ref-not-in-table", with(plain2().set(&at("shard"), "s")), Index),
+        ("shard-missing", with(sharded("s".into())), FileNotFound),
+        (
+            "dense-extra-part",
+            with(plain2().set(&["objects", "w", "parts", "more"], part("f32", 4096, 24))),
+            Layout,
+        ),
+        ("dense-size-mismatch", with(plain2().set(&["objects", "w", "shape"], [7])), Size),
+        ("dense-f4-size-mismatch", f4(4, &[0; 4]), Size),
+        (
+            "csr-missing-part",
+            with(index2("zt.sparse_csr/1", &[2, 3], map([("values", part("f32", 4096, 24))]))),
+            Layout,
+        ),
+        ("csr-signed-indices", csr_sizes(12, "i64", 24), Layout),
+        ("csr-mixed-indices", csr_sizes(12, "u32", 24), Layout),
+        ("csr-indptr-count", csr_sizes(12, "u64", 16), Size),
+        ("csr-values-size", csr_sizes(11, "u64", 24), Size),
+    ];
+    for (rule, file, kind) in cases {
+        match from_bytes(&file) {
+            Ok(_) => panic!("{rule}: it opens"),
+            Err(err) => assert_eq!(err.kind(), kind, "{rule}: {err}"),
+        }
+    }
+}
+
+/// Two tensors, of which the second begins inside the first, in this file or in a shard that is not there.
+fn overlapping(shard: Option<&str>) -> Vec<u8> {
+    let tensor = |offset: u64, len: u64| {
+        let mut data = part("u8", offset, len);
+        if let Some(shard) = shard {
+            data = data.set(&["shard"], shard);
+        }
+        map([("layout", "dense".into()), ("shape", [len].into()), ("parts", map([("data", data)]))])
+    };
+    let index = map([("objects", map([("a", tensor(4096, 4097)), ("b", tensor(8192, 24))]))]);
+    let index = match shard {
+        Some(name) => index.set(&["shards", name, "size"], 65536),
+        None => index,
+    };
+    index.bytes()
+}
+
+#[test]
+fn what_must_fail_when_it_is_used_does() {
+    let digest = |text: &str| with(plain2().set(&at("digest"), text));
+    let bools = gen2(&[&[2; 24]], &typed("u8", "bool", &[24]).bytes());
+    // Rule, file, the kind that reading gives, the kind that verifying gives.
+    let cases = [
+        ("verify-digest-mismatch", digest("xxh3:0000000000000000"), None, Some(Checksum)),
+        ("bool-invalid-byte", bools, None, Some(Layout)),
+        ("f4-nonzero-odd-nibble", f4(3, &[0x21, 0x43, 0x65]), Some(UnknownDtype), Some(Layout)),
+        ("csr-indptr-not-zero-based", csr_file([0, 1, 2], [1, 2, 3]), Some(Sparse), None),
+        ("csr-index-out-of-cols", csr_file([0, 3, 1], [0, 2, 3]), Some(Sparse), None),
+        ("csr-row-not-increasing", csr_file([2, 0, 1], [0, 2, 3]), Some(Sparse), None),
+        ("csr-column-twice", csr_file([2, 2, 1], [0, 2, 3]), Some(Sparse), None),
+        ("unknown-encoding", unknown_encoding(), Some(UnknownEncoding), None),
+        ("unknown-ltype", with(typed("u8", "x", &[24])), Some(UnknownDtype), None),
+        (
+            "unknown-layout",
+            with(plain2().set(&["objects", "w", "layout"], "x.y/1")),
+            Some(UnknownLayout),
+            None,
+        ),
+    ];
+    for (rule, file, reads, verifies) in cases {
+        let reader = from_bytes(&file).unwrap_or_else(|err| panic!("{rule}: {err}"));
+        assert_eq!(reader.read_many(&[0], Some(false)).err().map(|err| err.kind()), reads, "{rule}");
+        assert_eq!(reader.verify(|_, _| true).err().map(|err| err.kind()), verifies, "{rule}");
+        // Whatever becomes of the tensor, its stored bytes can be had.
+        reader.read_stored(0, 0, Some(false)).unwrap_or_else(|err| panic!("{rule}: {err}"));
+    }
+}
+
+fn unknown_encoding() -> Vec<u8> {
+    with(plain2().set(&at("encoding"), "brotli").set(&at("decoded_length"), 24))
+}
