@@ -12,7 +12,8 @@ import pytest
 from support import LARGE, assert_same
 
 import ztensor
-from ztensor import Reader, Writer
+from ztensor import Reader, Writer, ZTensorError
+from ztensor.numpy import load_file
 
 Open = Callable[..., Reader]
 
@@ -441,3 +442,35 @@ def test_an_exception_in_the_with_block_goes_through(file: Path) -> None:
         1 / 0
     with pytest.raises(ztensor.StateError):
         len(reader)
+
+
+LEGACY = Path(__file__).parents[2] / "tests" / "data" / "legacy"
+
+
+@pytest.mark.parametrize(
+    ("file", "generation"),
+    [
+        ("0.1.4/single_f32.zt", "zten/0.1"),
+        ("1.0.1/single_f32.zt", "zten/1.0"),
+        ("1.1.1/single_f32.zt", "zten/1.1"),
+        ("1.2.3/single_f32.zt", "zten/1.2"),
+        ("2.1.2/single_f32.zt", "zt/2"),
+    ],
+)
+def test_files_of_the_public_package_open(file: str, generation: str, mode: str) -> None:
+    with Reader(LEGACY / file, mode=mode) as reader:
+        assert reader.format == generation
+        assert reader["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+        reader.verify()
+        assert reader.metadata("w").dtype_str == "float32"
+    loaded = load_file(LEGACY / file, mode=mode)
+    assert loaded["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+
+
+def test_a_native_file_names_its_format(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a.zt") as writer:
+        writer.add_tensor("a", np.zeros(3))
+    with Reader(tmp_path / "a.zt") as reader:
+        assert reader.format == "zt/1"
+    with pytest.raises(ZTensorError):
+        _ = reader.format
