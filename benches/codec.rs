@@ -1,14 +1,18 @@
 //! Speed and ratio of the codec on files of raw elements: `cargo bench --bench codec -- dtype file ...`.
 //!
 //! Each file is compressed and decompressed in memory on one thread and on all; zstd's level 3 on the whole buffer
-//! stands beside it. Speeds are the best of five.
+//! stands beside it. Speeds are the best of `RUNS`, 5 by default; `LEVELS` names other levels than 3 and 10.
 
 use std::time::Instant;
 
 use ztensor::{Component, DType, Layout, Metadata, ReadOptions, Reader, Tensor, WriteOptions, Writer};
 
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
 fn best(mut run: impl FnMut()) -> f64 {
-    (0..5)
+    (0..variable("RUNS", "5").parse().expect("a number of runs"))
         .map(|_| {
             let start = Instant::now();
             run();
@@ -50,7 +54,8 @@ fn main() {
         let dtype = DType::from_name(&pair[0]).expect("the name of an element type");
         let bytes = std::fs::read(&pair[1]).expect("a file");
         let gigabytes = bytes.len() as f64 / 1e9;
-        for level in [3, 10] {
+        for level in variable("LEVELS", "3 10").split_whitespace() {
+            let level = level.parse().expect("a level");
             for threads in [1, 0] {
                 let file = write(&bytes, dtype, level, threads);
                 let save = best(|| drop(write(&bytes, dtype, level, threads)));

@@ -3,10 +3,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
 
-use crate::codec::{self, CHUNK_LEN, Encoder, Filter, MIN_COMPRESSED_LEN};
+use crate::codec::{self, CHUNK_LEN, Coding, Encoder, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up, blob_alignment};
 use crate::dtype::{DType, Element};
 use crate::error::{Result, ensure, fail};
@@ -105,14 +106,6 @@ impl std::fmt::Debug for Sink {
     }
 }
 
-/// How a component is compressed.
-#[derive(Debug, Clone, Copy)]
-struct Coding {
-    level: i32,
-    filter: Filter,
-    width: usize,
-}
-
 /// A component on its way into the file.
 struct Pending<'a> {
     tensor: &'a str,
@@ -161,8 +154,22 @@ struct Made {
 /// The encoder of a thread, which a change of level replaces.
 type Encoders = Option<(i32, Encoder)>;
 
+/// Memory of frames that were written, for those to come.
+#[derive(Debug, Default)]
+struct Spares(Mutex<Vec<Vec<u8>>>);
+
+impl Spares {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, frame: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+}
+
 impl Piece<'_> {
-    fn make(&self, encoders: &mut Encoders) -> Result<Made> {
+    fn make(&self, encoders: &mut Encoders, spares: &Spares) -> Result<Made> {
         let mut hasher = Hasher::new();
         let Some(coding) = self.coding else {
             hasher.update(self.bytes);
@@ -172,9 +179,14 @@ impl Piece<'_> {
             Some(encoder) if encoder.0 == coding.level => encoder,
             other => other.insert((coding.level, Encoder::new(coding.level)?)),
         };
-        let frame = encoder.encode(coding.filter, coding.width, self.bytes)?;
-        hasher.update(frame.as_deref().unwrap_or(self.bytes));
-        Ok(Made { hasher, frame })
+        let mut frame = spares.take();
+        if encoder.encode(coding, self.bytes, &mut frame)? {
+            hasher.update(&frame);
+            return Ok(Made { hasher, frame: Some(frame) });
+        }
+        spares.give_back(frame);
+        hasher.update(self.bytes);
+        Ok(Made { hasher, frame: None })
     }
 }
 
@@ -185,8 +197,9 @@ fn cut<'a>(pending: &[Pending<'a>]) -> Vec<Piece<'a>> {
         if !matches!(part.outcome, Outcome::Waiting) {
             continue;
         }
-        let count = part.bytes.len().div_ceil(CHUNK_LEN).max(1);
-        let mut chunks = part.bytes.chunks(CHUNK_LEN);
+        let len = part.coding.map_or(CHUNK_LEN, |coding| coding.chunk_len);
+        let count = part.bytes.len().div_ceil(len).max(1);
+        let mut chunks = part.bytes.chunks(len);
         pieces.extend((0..count).map(|at| Piece {
             component,
             bytes: chunks.next().unwrap_or_default(),
@@ -320,15 +333,18 @@ impl Writer {
     fn store(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
         let mut pending = self.pending(tensors)?;
         let pieces = cut(&pending);
+        let spares = Spares::default();
         parallel::in_order(
             self.threads,
             &group(&pieces),
             || Ok(Encoders::None),
-            |encoders, group| group.iter().map(|piece| piece.make(encoders)).collect::<Result<Vec<Made>>>(),
+            |encoders, group| {
+                group.iter().map(|piece| piece.make(encoders, &spares)).collect::<Result<Vec<Made>>>()
+            },
             |group, made| {
                 group.iter().zip(made).try_for_each(|(piece, made)| {
                     let part = &mut pending[piece.component];
-                    self.put(part, piece, made)
+                    self.put(part, piece, made, &spares)
                         .map_err(|err| err.in_component(part.role.name()).in_tensor(part.tensor))
                 })
             },
@@ -384,11 +400,9 @@ impl Writer {
                 let is_index = matches!(role, Role::Indices | Role::Indptr);
                 let width = dtype.filter_width();
                 let coding = match compress && matches!(outcome, Outcome::Waiting) {
-                    true => Some(Coding {
-                        level: tensor.level,
-                        filter: codec::choose_filter(Filter::choose(dtype, is_index), width, bytes)?,
-                        width,
-                    }),
+                    true => {
+                        Some(Coding::choose(tensor.level, Filter::choose(dtype, is_index), width, bytes)?)
+                    }
                     false => None,
                 };
                 pending.push(Pending {
@@ -410,7 +424,7 @@ impl Writer {
     }
 
     /// Writes a piece, and with the last one of a component makes its record.
-    fn put(&mut self, part: &mut Pending<'_>, piece: &Piece<'_>, made: Made) -> Result<()> {
+    fn put(&mut self, part: &mut Pending<'_>, piece: &Piece<'_>, made: Made, spares: &Spares) -> Result<()> {
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
         let len = part.bytes.len() as u64;
         match (part.coding, made.frame) {
@@ -425,14 +439,15 @@ impl Writer {
                 };
                 if part.stored.is_empty() {
                     // The blob's length is not known yet; this chunk gives a guess.
-                    let guess = made.0.len() as u64 * len.div_ceil(CHUNK_LEN as u64);
+                    let guess = made.0.len() as u64 * len.div_ceil(coding.chunk_len as u64);
                     part.start = begin_blob(sink, guess)?;
                     part.hasher = None;
-                    for chunk in part.bytes[..part.waiting].chunks(CHUNK_LEN) {
-                        part.put_frame(sink, stored_frame(coding, chunk))?;
+                    for chunk in part.bytes[..part.waiting].chunks(coding.chunk_len) {
+                        part.put_frame(sink, &stored_frame(coding, chunk))?;
                     }
                 }
-                part.put_frame(sink, made)?;
+                part.put_frame(sink, &made)?;
+                spares.give_back(made.0);
             }
             (None, _) => {
                 if piece.is_first {
@@ -460,7 +475,7 @@ impl Writer {
         }
         let encoding = match part.coding {
             Some(coding) if is_compressed => {
-                self.index.push_zstd(coding.filter, len, CHUNK_LEN as u32, &part.stored)?
+                self.index.push_zstd(coding.filter, len, coding.chunk_len as u32, &part.stored)?
             }
             _ => RAW,
         };
@@ -508,10 +523,10 @@ impl Writer {
 }
 
 impl Pending<'_> {
-    fn put_frame(&mut self, sink: &mut Sink, (frame, hasher): (Vec<u8>, Hasher)) -> Result<()> {
-        combine(&mut self.hasher, hasher);
+    fn put_frame(&mut self, sink: &mut Sink, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
+        combine(&mut self.hasher, hasher.clone());
         self.stored.push(frame.len() as u32);
-        sink.write(&frame)
+        sink.write(frame)
     }
 }
 

@@ -175,6 +175,12 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Adds a compressed block that refers to nothing before it in the frame, but for a Huffman code.
+    pub(crate) fn compressed(&mut self, body: &[u8]) {
+        self.header(COMPRESSED, body.len());
+        self.out.extend_from_slice(body);
+    }
+
     /// Ends the frame; `content` is what it decodes to.
     pub(crate) fn finish(mut self, content: &[u8]) {
         if self.last.is_none() {

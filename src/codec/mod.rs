@@ -3,6 +3,7 @@
 mod arrange;
 mod filter;
 mod frame;
+mod huffman;
 mod plane;
 mod stream;
 
@@ -13,14 +14,14 @@ use crate::index::{Frames, Zstd};
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
-pub(crate) use plane::{Encoder, choose_filter, store};
+pub(crate) use plane::{Coding, Encoder, store};
 pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.
 pub const MIN_CHUNK_LEN: usize = 64 * 1024;
 /// The largest chunk that an encoding may state, in bytes.
 pub const MAX_CHUNK_LEN: usize = 16 * 1024 * 1024;
-/// The chunk that the writer makes, in bytes.
+/// The chunk that the writer makes of data that does not repeat itself throughout, in bytes.
 pub const CHUNK_LEN: usize = 1024 * 1024;
 /// A component of fewer bytes is stored raw.
 pub const MIN_COMPRESSED_LEN: usize = 64;

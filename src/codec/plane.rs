@@ -7,7 +7,8 @@
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, ParamSwitch, compress_bound};
 
-use super::{CHUNK_LEN, Filter, frame};
+use super::huffman::Huffman;
+use super::{CHUNK_LEN, Filter, MAX_CHUNK_LEN, frame};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The lowest level of zstd: literals only, but for the odd match.
@@ -16,6 +17,19 @@ const LITERALS_LEVEL: i32 = -131_072;
 const EXHAUSTIVE_LEVEL: i32 = 10;
 /// A plane of fewer bytes is tried out rather than sampled.
 const MIN_SAMPLED: usize = 32 * 1024;
+
+/// How a component is compressed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coding {
+    pub(crate) level: i32,
+    pub(crate) filter: Filter,
+    /// Bytes of an element, as filters see it.
+    pub(crate) width: usize,
+    /// Bytes of a chunk.
+    pub(crate) chunk_len: usize,
+    /// Whether the data repeats itself at distances that a sample of a plane does not show.
+    repeats: bool,
+}
 
 /// What is done to a plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +58,9 @@ pub(crate) struct Encoder {
     level: i32,
     search: Compressor<'static>,
     probe: Compressor<'static>,
+    /// For literals of more symbols than [`Huffman`] takes.
     literals: Compressor<'static>,
+    huffman: Huffman,
     filtered: Vec<u8>,
     with_matches: Vec<u8>,
     with_literals: Vec<u8>,
@@ -76,38 +92,47 @@ impl Encoder {
             search: compressor(level)?,
             probe: compressor(1)?,
             literals: compressor(LITERALS_LEVEL)?,
+            huffman: Huffman::new(),
             filtered: Vec::with_capacity(CHUNK_LEN),
             with_matches: Vec::new(),
             with_literals: Vec::new(),
         })
     }
 
-    /// Filters and compresses a chunk, of at most 16 MiB. `None` if that makes it no smaller.
-    pub(crate) fn encode(&mut self, filter: Filter, width: usize, raw: &[u8]) -> Result<Option<Vec<u8>>> {
-        if filter == Filter::None {
-            return self.build(&[(0, raw.len())], raw);
+    /// Filters and compresses a chunk, of at most 16 MiB, into `frame`. False if that makes it no smaller.
+    ///
+    /// `coding` has the level of this encoder.
+    pub(crate) fn encode(&mut self, coding: Coding, raw: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
+        frame.clear();
+        if coding.filter == Filter::None {
+            return self.build(coding, &[(0, raw.len())], raw, frame);
         }
         let mut filtered = std::mem::take(&mut self.filtered);
         filtered.resize(raw.len(), 0);
-        filter.apply(width, raw, &mut filtered);
-        let result = self.build(&planes(width, raw.len()), &filtered);
+        coding.filter.apply(coding.width, raw, &mut filtered);
+        let result = self.build(coding, &planes(coding.width, raw.len()), &filtered, frame);
         self.filtered = filtered;
         result
     }
 
-    fn build(&mut self, ranges: &[(usize, usize)], content: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn build(
+        &mut self,
+        coding: Coding,
+        ranges: &[(usize, usize)],
+        content: &[u8],
+        frame: &mut Vec<u8>,
+    ) -> Result<bool> {
         let is_plain = ranges.len() == 1;
         let mut planes = Vec::with_capacity(ranges.len());
         for &(start, end) in ranges {
-            let (mode, tried) = self.choose(&content[start..end], is_plain)?;
+            let (mode, tried) = self.choose(&content[start..end], is_plain, coding.repeats)?;
             planes.push(Plane { start, end, mode, tried });
         }
         if planes.iter().all(|plane| plane.mode == Mode::Store) {
-            return Ok(None);
+            return Ok(false);
         }
         let is_match = |plane: &Plane| plane.mode == Mode::Match;
-        let mut frame = Vec::new();
-        let mut builder = frame::Builder::new(&mut frame, content.len() as u32);
+        let mut builder = frame::Builder::new(frame, content.len() as u32);
         // Only one part may hold matches: it spans from the first plane that wants them to the last.
         let first = planes.iter().position(is_match).unwrap_or(planes.len());
         let last = planes.iter().rposition(is_match).map_or(planes.len(), |last| last + 1);
@@ -124,7 +149,7 @@ impl Encoder {
             self.add(&mut builder, plane, content)?;
         }
         builder.finish(content);
-        Ok((frame.len() < content.len()).then_some(frame))
+        Ok(frame.len() < content.len())
     }
 
     fn add_matched(&mut self, builder: &mut frame::Builder<'_>, content: &[u8]) -> Result<()> {
@@ -136,10 +161,10 @@ impl Encoder {
     /// Adds a plane without matches.
     fn add(&mut self, builder: &mut frame::Builder<'_>, plane: &Plane, content: &[u8]) -> Result<()> {
         let bytes = &content[plane.start..plane.end];
-        match (plane.mode, &plane.tried) {
-            (Mode::Repeat, _) => builder.repeat(bytes[0], bytes.len()),
-            (Mode::Literals, Some(tried)) => builder.splice(tried),
-            (Mode::Literals, None) => {
+        match plane.mode {
+            Mode::Repeat => builder.repeat(bytes[0], bytes.len()),
+            Mode::Literals if self.huffman.encode(bytes, builder) => {}
+            Mode::Literals => {
                 compress(&mut self.literals, bytes, &mut self.with_literals)?;
                 if frame::has_sequences(&self.with_literals) {
                     builder.store(bytes);
@@ -147,16 +172,16 @@ impl Encoder {
                     builder.splice(&self.with_literals);
                 }
             }
-            (Mode::Store | Mode::Match, _) => builder.store(bytes),
+            Mode::Store | Mode::Match => builder.store(bytes),
         }
         Ok(())
     }
 
-    /// What to do with a plane; with its frame where that was tried out.
+    /// What to do with a plane; with the frame of its matches where that was made.
     ///
     /// `is_plain` says that the data was not filtered: bytes that are text, pictures or masks, whose repetitions
     /// a sample sees but in part.
-    fn choose(&mut self, plane: &[u8], is_plain: bool) -> Result<(Mode, Option<Vec<u8>>)> {
+    fn choose(&mut self, plane: &[u8], is_plain: bool, repeats: bool) -> Result<(Mode, Option<Vec<u8>>)> {
         if plane.len() < 2 {
             return Ok((Mode::Store, None));
         }
@@ -164,55 +189,74 @@ impl Encoder {
             return Ok((Mode::Repeat, None));
         }
         let is_tried = self.level >= EXHAUSTIVE_LEVEL || plane.len() < MIN_SAMPLED;
+        if repeats && !is_tried {
+            return Ok((Mode::Match, None));
+        }
         let sample_len = if is_plain { MIN_SAMPLED } else { MIN_SAMPLED / 4 };
         let sample = if is_tried { plane } else { &plane[(plane.len() - sample_len) / 2..][..sample_len] };
         let search = if is_tried { &mut self.search } else { &mut self.probe };
         let matches = compress(search, sample, &mut self.with_matches)?;
-        let mut literals = compress(&mut self.literals, sample, &mut self.with_literals)?;
-        if frame::has_sequences(&self.with_literals) {
-            literals = usize::MAX;
-        }
+        let literals = self.literals_len(sample)?;
         let favour = if is_plain && !is_tried { matches / 8 } else { 0 };
-        let mode = if literals.min(matches) >= sample.len() - sample.len() / 100 {
-            Mode::Store
+        Ok(if literals.min(matches) >= sample.len() - sample.len() / 100 {
+            (Mode::Store, None)
         } else if matches - favour < literals {
-            Mode::Match
+            (Mode::Match, is_tried.then(|| std::mem::take(&mut self.with_matches)))
         } else {
-            Mode::Literals
-        };
-        let tried = match mode {
-            Mode::Match if is_tried => Some(std::mem::take(&mut self.with_matches)),
-            Mode::Literals if is_tried => Some(std::mem::take(&mut self.with_literals)),
-            _ => None,
-        };
-        if !is_tried && mode != Mode::Match && repeats(plane, sample) {
-            return Ok((Mode::Match, None));
+            (Mode::Literals, None)
+        })
+    }
+
+    /// How many bytes a plane takes as literals.
+    fn literals_len(&mut self, plane: &[u8]) -> Result<usize> {
+        if let Some(len) = self.huffman.encoded_len(plane) {
+            return Ok(len);
         }
-        Ok((mode, tried))
+        let len = compress(&mut self.literals, plane, &mut self.with_literals)?;
+        Ok(if frame::has_sequences(&self.with_literals) { usize::MAX } else { len })
     }
 }
 
-/// The filter for a component of which `suited` is the one that suits its element type.
-///
-/// Where the elements themselves repeat, as in tiled or constant data, matches of whole elements are shorter and quicker
-/// than matches in each plane; a sample tells.
-pub(crate) fn choose_filter(suited: Filter, width: usize, bytes: &[u8]) -> Result<Filter> {
-    const SAMPLE: usize = 16 * 1024;
-    if suited == Filter::None || bytes.len() < 4 * SAMPLE {
-        return Ok(suited);
+impl Coding {
+    /// How to compress a component of which `suited` is the filter that suits its element type of `width` bytes.
+    ///
+    /// Where the elements themselves repeat, as in tiled or constant data, matches of whole elements are shorter and
+    /// quicker than matches in each plane, and the longer a chunk the fewer are the times that what is repeated has to be
+    /// stored. Samples tell.
+    pub(crate) fn choose(level: i32, suited: Filter, width: usize, bytes: &[u8]) -> Result<Self> {
+        const SAMPLE: usize = 16 * 1024;
+        let usual = Self { level, filter: suited, width, chunk_len: CHUNK_LEN, repeats: false };
+        if bytes.len() < 4 * SAMPLE {
+            return Ok(usual);
+        }
+        let share = repetition(middle(bytes, CHUNK_LEN));
+        let coding = Self {
+            repeats: share >= 0.25,
+            chunk_len: if share >= 0.5 { MAX_CHUNK_LEN } else { CHUNK_LEN },
+            ..usual
+        };
+        if suited == Filter::None {
+            return Ok(coding);
+        }
+        let sample = middle(bytes, SAMPLE);
+        let (mut probe, mut out) = (compressor(1)?, Vec::new());
+        let plain = compress(&mut probe, sample, &mut out)?;
+        // Of noise no filter makes repetitions, and trying costs time.
+        if plain > SAMPLE / 2 {
+            let filter = if coding.repeats { Filter::None } else { suited };
+            return Ok(Self { filter, ..coding });
+        }
+        let mut filtered = vec![0; SAMPLE];
+        suited.apply(width, sample, &mut filtered);
+        let shuffled = compress(&mut probe, &filtered, &mut out)?;
+        Ok(Self { filter: if plain < shuffled { Filter::None } else { suited }, ..coding })
     }
-    let start = (bytes.len() - SAMPLE) / 2;
-    let sample = &bytes[start - start % 16..][..SAMPLE];
-    let (mut probe, mut out) = (compressor(1)?, Vec::new());
-    let plain = compress(&mut probe, sample, &mut out)?;
-    // Of noise no filter makes repetitions, and trying costs time.
-    if plain > SAMPLE / 2 {
-        return Ok(suited);
-    }
-    let mut filtered = vec![0; SAMPLE];
-    suited.apply(width, sample, &mut filtered);
-    let shuffled = compress(&mut probe, &filtered, &mut out)?;
-    Ok(if plain < shuffled { Filter::None } else { suited })
+}
+
+/// `len` bytes from the middle, beginning with a whole element, or all if there are fewer.
+fn middle(bytes: &[u8], len: usize) -> &[u8] {
+    let start = bytes.len().saturating_sub(len) / 2;
+    &bytes[start - start % 16..][..len.min(bytes.len())]
 }
 
 /// A chunk as a frame that stores it: for one that compression makes no smaller, among others of its component
@@ -233,37 +277,39 @@ fn planes(width: usize, len: usize) -> Vec<(usize, usize)> {
     (0..width).map(|at| (at * plane, if at + 1 == width { len } else { (at + 1) * plane })).collect()
 }
 
-/// Whether a plane repeats itself at distances that a sample does not show.
+/// What share of the bytes has stood before, at whatever distance: 0 to 1, as far as some places show.
 ///
-/// It looks at the places of one byte value, the rarest of the sample so that they are few, and counts how often
-/// the eight bytes from there on stood at an earlier one.
-fn repeats(plane: &[u8], sample: &[u8]) -> bool {
+/// It looks at the places of one byte value, the rarest of a sample so that they are few, and counts how often
+/// the 32 bytes from there on stood at an earlier one.
+fn repetition(bytes: &[u8]) -> f64 {
     const SLOTS: usize = 4096;
     const ENOUGH: usize = 16;
     let mut counts = [0u32; 256];
-    sample.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+    middle(bytes, 8192).iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let rarest =
         (0..256).filter(|&byte| counts[byte] > 0).min_by_key(|&byte| counts[byte]).unwrap_or(0) as u8;
     let mut seen = [0u64; SLOTS];
     let (mut places, mut again) = (0usize, 0usize);
-    for (number, block) in plane.chunks(64).enumerate() {
+    for (number, block) in bytes.chunks(64).enumerate() {
         // A whole block at a time, so that the search runs on vectors.
         if !block.iter().fold(false, |found, &byte| found | (byte == rarest)) {
             continue;
         }
         for at in (0..block.len()).filter(|&at| block[at] == rarest).map(|at| number * 64 + at) {
-            let Some(bytes) = plane[at..].first_chunk::<8>() else { continue };
-            let word = u64::from_le_bytes(*bytes);
-            let slot = &mut seen[(word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
-            again += usize::from(*slot == word);
-            *slot = word;
+            let Some(context) = bytes[at..].first_chunk::<32>() else { continue };
+            let hash = context.as_chunks::<8>().0.iter().fold(0u64, |hash, word| {
+                (hash.rotate_left(29) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            });
+            let slot = &mut seen[(hash >> 52) as usize];
+            again += usize::from(*slot == hash);
+            *slot = hash;
             places += 1;
         }
         if places >= 4 * SLOTS {
             break;
         }
     }
-    again >= ENOUGH && again * 4 >= places
+    if again < ENOUGH { 0.0 } else { again as f64 / places as f64 }
 }
 
 #[cfg(test)]
@@ -282,7 +328,12 @@ mod tests {
     }
 
     fn encoded(level: i32, filter: Filter, width: usize, raw: &[u8]) -> Option<usize> {
-        let frame = Encoder::new(level).unwrap().encode(filter, width, raw).unwrap()?;
+        let repeats = Coding::choose(level, filter, width, raw).unwrap().repeats;
+        let coding = Coding { level, filter, width, chunk_len: CHUNK_LEN, repeats };
+        let mut frame = Vec::new();
+        if !Encoder::new(level).unwrap().encode(coding, raw, &mut frame).unwrap() {
+            return None;
+        }
         let mut filtered = vec![0; raw.len()];
         filter.apply(width, raw, &mut filtered);
         assert_eq!(zstd::bulk::decompress(&frame, raw.len()).unwrap(), filtered, "any zstd decodes a chunk");
@@ -326,8 +377,18 @@ mod tests {
     }
 
     #[test]
+    fn what_repeats_throughout_gets_long_chunks() {
+        let choose = |bytes: &[u8]| Coding::choose(3, Filter::Float, 4, bytes).unwrap().chunk_len;
+        assert_eq!(choose(&[0; 1 << 20]), MAX_CHUNK_LEN);
+        assert_eq!(choose(&noise(400_000).repeat(4)), MAX_CHUNK_LEN);
+        assert_eq!(choose(&noise(1 << 20)), CHUNK_LEN);
+        let small: Vec<u8> = noise(1 << 18).into_iter().flat_map(|byte| [byte % 100, 0, 0, 0]).collect();
+        assert_eq!(choose(&small), CHUNK_LEN);
+    }
+
+    #[test]
     fn data_that_repeats_is_not_filtered() {
-        let choose = |bytes: &[u8]| choose_filter(Filter::Float, 4, bytes).unwrap();
+        let choose = |bytes: &[u8]| Coding::choose(3, Filter::Float, 4, bytes).unwrap().filter;
         assert_eq!(choose(&noise(1 << 17)), Filter::Float);
         assert_eq!(choose(&noise(400).repeat(1000)), Filter::None);
         let weights: Vec<u8> =
