@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
 
@@ -54,7 +54,8 @@ impl Source {
             Mode::Mmap if len > 0 => {
                 // SAFETY: a mapping is undefined when the file is cut or changed under it. `Mode` says so to
                 // users; no code here relies on mapped bytes staying the same.
-                let map = unsafe { Mmap::map(&file) }.map_err(|err| Error::io("map the file", err))?;
+                let map = unsafe { MmapOptions::new().len(len as usize).map(&file) }
+                    .map_err(|err| Error::io("map the file", err))?;
                 Origin::Mapped(file, map)
             }
             _ => Origin::Positioned(file),
