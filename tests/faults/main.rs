@@ -74,15 +74,11 @@ fn tensors(seed: u8) -> Vec<Owned> {
         components: sparse.clone(),
         level,
     };
-    // What compression gains in the first chunk it loses in the others, so that the writer cuts the file back.
-    let mut hardly = noise(3 * MIB, 9 + u64::from(seed));
-    hardly[MIB / 2..][..1200].iter_mut().step_by(8).for_each(|byte| *byte = 0);
     vec![
         dense("small", DType::UInt8, vec![seed; 100], 0),
         dense("raw", DType::UInt8, noise(MIB + 5, seed.into()), 0),
         dense("packed", DType::BFloat16, weights, 3),
         dense("even", DType::UInt8, vec![seed; MIB + 5], 3),
-        dense("hardly", DType::Float64, hardly, 3),
         csr("sparse", 0),
         csr("sparse and packed", 3),
     ]
@@ -305,7 +301,7 @@ fn saving_survives_every_fault() {
                 if matches!(kind, "EINTR" | "short") {
                     assert!(output.status.success() && place.wrecks().is_empty(), "{about}");
                 } else if kind == "full"
-                    || ["write", "writev", "fsync", "ftruncate64", "fchmod", "rename"].contains(&&**call)
+                    || ["write", "writev", "fsync", "fchmod", "rename"].contains(&&**call)
                 {
                     assert_eq!(output.status.code(), Some(REFUSED), "{about}");
                 }
@@ -336,9 +332,7 @@ fn saving_survives_every_fault() {
             total += calls.len();
         }
     }
-    for call in
-        ["open64", "write", "writev", "ftruncate64", "fsync", "fchmod", "flock", "rename", "unlink", "close"]
-    {
+    for call in ["open64", "write", "writev", "fsync", "fchmod", "flock", "rename", "unlink", "close"] {
         assert!(seen.contains_key(call), "{call} never failed: {seen:?}");
     }
     println!("    {total} faults in saving: {seen:?}");
