@@ -67,8 +67,10 @@ deny: $(CARGO_DENY) ## check licences, duplicates and origins of the dependencie
 advisories: $(CARGO_DENY) ## look the dependencies up in the database of known weaknesses; fetches it
 	$(CARGO_DENY) check advisories
 
-soak: $(SITE)/.installed ## the long tests: 1,000 kills, 10,000 examples of each property
+soak: $(SITE)/.installed ## the long tests: kills, threads, 10,000 examples of each property
 	ZTENSOR_KILLS=1000 $(CARGO) test --test faults killed
+	ZTENSOR_SOAK_SECONDS=60 scripts/test_c.sh
+	cd python && ZTENSOR_SOAK_SECONDS=20 $(IN_SITE) $(ENV_PYTHON) -m pytest -q tests/test_threads.py -k 'eight_threads and None'
 	cd python && ZTENSOR_EXAMPLES=10000 $(IN_SITE) $(ENV_PYTHON) -m pytest -q tests/test_roundtrip.py tests/test_metadata.py
 
 wheel: dist/.wheel ## build the wheel for distribution into dist/
