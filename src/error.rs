@@ -261,6 +261,16 @@ impl From<Cause> for Error {
     }
 }
 
+/// Calls the system again where a signal interrupts it, which the standard library does for some calls alone.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Fails with an error of the given kind and a formatted message.
 macro_rules! fail {
     ($kind:ident, $($message:tt)+) => {

@@ -5,6 +5,7 @@ mod open;
 
 use std::ffi::CStr;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use crc32fast::Hasher;
 
@@ -57,11 +58,19 @@ pub(crate) struct Wanted<'a> {
     /// The part of its decoded bytes that is wanted.
     pub(crate) start: u64,
     pub(crate) len: usize,
+    /// Stored bytes that were read already, and where they stand in the file: checks judge these, not the file,
+    /// which may have been rewritten meanwhile.
+    held: Option<(u64, &'a [u8])>,
 }
 
 impl<'a> Wanted<'a> {
+    /// The component as it is stored.
+    fn stored(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Self {
+        Self { tensor, part, start: 0, len: 0, held: None }
+    }
+
     fn whole(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Result<Self> {
-        let wanted = Self { tensor, part, start: 0, len: 0 };
+        let wanted = Self::stored(tensor, part);
         match part.encoding() {
             Encoding::Unknown(name) => Err(wanted.locate(Error::new(
                 ErrorKind::UnknownEncoding,
@@ -306,20 +315,25 @@ impl Reader {
     /// `Range`, `Checksum`, `Memory`, `Io`, `Truncated`.
     pub fn read_stored(&self, tensor: usize, component: usize, verify: Option<bool>) -> Result<Buffer> {
         let (info, part) = self.component(tensor, component)?;
-        let wanted = Wanted { tensor: info, part, start: 0, len: 0 };
+        let wanted = Wanted::stored(info, part);
+        let verify = verify.unwrap_or(self.verify);
         let read = || {
-            if verify.unwrap_or(self.verify) {
+            let source = self.source_of(&wanted);
+            if verify && !source.is_positioned() {
                 self.check_blobs(&[wanted], |_, _| true)?;
             }
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
             };
-            let source = self.source_of(&wanted);
             if let Some(memory) = source.map_private(part.offset(), len)? {
                 return Ok(memory);
             }
             let mut memory = Memory::zeroed(len)?;
             source.read(part.offset(), memory.as_mut_slice())?;
+            if verify && source.is_positioned() {
+                let held = Some((part.offset(), memory.as_slice()));
+                self.check_blobs(&[Wanted { held, ..wanted }], |_, _| true)?;
+            }
             Ok(memory)
         };
         read().map(Buffer::from).map_err(|err| self.locate(&wanted, err).in_file(&self.label))
@@ -355,7 +369,7 @@ impl Reader {
         let mut wanted: Vec<Wanted<'_>> = self
             .index
             .iter()
-            .flat_map(|tensor| tensor.components().map(move |part| Wanted { tensor, part, start: 0, len: 0 }))
+            .flat_map(|tensor| tensor.components().map(move |part| Wanted::stored(tensor, part)))
             .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
             .collect();
         wanted.sort_by_key(|wanted| (wanted.part.file(), wanted.part.offset(), wanted.tensor.number()));
@@ -410,22 +424,20 @@ impl Reader {
             |(decoder, scratch, decoded), piece| {
                 let part = piece.wanted.part;
                 let mut check = || {
-                    let mut hasher = Hasher::new();
                     if piece.is_whole {
                         self.check_whole(&piece.wanted, decoder, scratch)?;
-                        return Ok(hasher);
+                        return Ok(Hasher::new());
                     }
-                    let source = self.source_of(&piece.wanted);
-                    let bytes = source.fetch(part.offset() + piece.at, piece.len, scratch)?;
+                    let bytes = self.fetch(&piece.wanted, part.offset() + piece.at, piece.len, scratch)?;
                     match (piece.chunk, part.encoding(), part.dtype().known()) {
                         (Some(chunk), Encoding::Zstd(zstd), Some(dtype)) => {
                             codec::check_header(zstd.frames, bytes, &chunk)?;
                             decoded.resize(chunk.len, 0);
                             decoder.decode(&zstd, dtype.filter_width(), bytes, &chunk, decoded)?;
+                            Ok(Hasher::new())
                         }
-                        _ => hasher.update(bytes),
+                        _ => Ok(hash(bytes)),
                     }
-                    Ok(hasher)
                 };
                 check().map_err(|err| self.locate(&piece.wanted, err))
             },
@@ -436,13 +448,8 @@ impl Reader {
                     so_far.combine(&hasher);
                 }
                 let part = piece.wanted.part;
-                if let (Some(expected), true) =
-                    (part.crc32(), piece.at + piece.len as u64 == part.stored_len())
-                {
-                    let found = so_far.clone().finalize();
-                    if found != expected {
-                        return Err(self.locate(&piece.wanted, Cause::Checksum { expected, found }.into()));
-                    }
+                if piece.at + piece.len as u64 == part.stored_len() {
+                    self.expect_crc32(&piece.wanted, so_far.clone())?;
                 }
                 done += piece.len as u64;
                 if done - reported >= PIECE_LEN as u64 || done == total {
@@ -473,18 +480,39 @@ impl Reader {
             }
             for (chunk, ..) in wanted.chunks(&zstd) {
                 let len = chunk.stored_len.min(codec::MAX_HEADER_LEN);
-                self.source_of(wanted)
-                    .fetch(wanted.part.offset() + chunk.at, len, &mut head)
+                self.fetch(wanted, wanted.part.offset() + chunk.at, len, &mut head)
                     .and_then(|head| codec::check_header(zstd.frames, head, &chunk))
                     .map_err(|err| self.explain(wanted, err))?;
             }
         }
         if verify {
-            let raw: Vec<_> =
-                wanted.iter().copied().filter(|wanted| wanted.part.encoding() == Encoding::Raw).collect();
+            let raw: Vec<_> = wanted
+                .iter()
+                .copied()
+                .filter(|wanted| wanted.part.encoding() == Encoding::Raw && !self.is_judged_after(wanted))
+                .collect();
             self.check_blobs(&raw, |_, _| true)?;
         }
         Ok(())
+    }
+
+    /// Whether raw data is read first and checked then: what is read from a file a second time may be something
+    /// else. What lies in a mapping or in memory is there before.
+    fn is_judged_after(&self, wanted: &Wanted<'_>) -> bool {
+        wanted.part.is_plain() && self.source_of(wanted).is_positioned()
+    }
+
+    /// Checks raw data that was read against its checksum.
+    fn check_after(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+        let held: Vec<_> = parts
+            .iter()
+            .filter(|(wanted, _)| self.is_judged_after(wanted))
+            .map(|&(wanted, bytes)| {
+                let held = Some((wanted.part.offset() + wanted.start, bytes));
+                Wanted { held, ..*wanted }
+            })
+            .collect();
+        self.check_blobs(&held, |_, _| true)
     }
 
     /// Replaces the error of a damaged chunk by that of the blob's checksum, which says it more exactly.
@@ -501,8 +529,11 @@ impl Reader {
     fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
         self.check_before(wanted, verify)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
-        self.fill(plan.fills(wanted))?;
-        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect())?;
+        self.fill(plan.fills(wanted), verify)?;
+        self.check_values(
+            wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect(),
+            verify,
+        )?;
         Ok(plan.finish())
     }
 
@@ -517,12 +548,13 @@ impl Reader {
         }
         self.check_before(&wanted, verify)?;
         let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
-        self.fill(fills)?;
-        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)).collect())
+        self.fill(fills, verify)?;
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)).collect(), verify)
     }
 
-    /// Reads and decodes, on several threads.
-    fn fill(&self, fills: Vec<Fill<'_, '_>>) -> Result<()> {
+    /// Reads and decodes, on several threads. If `verify`, the checksum of compressed components that are read whole
+    /// is checked too: that of a frame alone says that it is undamaged, not that it is the one that was written.
+    fn fill(&self, fills: Vec<Fill<'_, '_>>, verify: bool) -> Result<()> {
         struct Job<'a, 'm> {
             wanted: Wanted<'a>,
             /// Where raw bytes stand in the file.
@@ -530,23 +562,32 @@ impl Reader {
             /// The chunk to decode, and how many bytes of it to pass over.
             chunk: Option<(Chunk, usize)>,
             out: &'m mut [u8],
+            /// Where the checksum of the chunk's frame goes, if it is asked for.
+            sum: Option<Arc<OnceLock<Hasher>>>,
         }
         let mut jobs = Vec::new();
+        let mut summed = Vec::new();
         for Fill { wanted, at, out } in fills {
             match wanted.part.encoding() {
                 Encoding::Zstd(zstd) => {
+                    let is_summed = verify && wanted.is_whole() && wanted.part.crc32().is_some();
+                    let mut sums = Vec::new();
                     let mut rest = out;
                     for (chunk, from, to) in wanted.chunks(&zstd) {
                         let (out, after) = rest.split_at_mut(to - from);
                         rest = after;
-                        jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out });
+                        let sum = is_summed.then(Arc::default);
+                        sums.extend(sum.clone());
+                        jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum });
                     }
+                    summed.push((wanted, sums));
                 }
                 _ => jobs.extend(out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| Job {
                     wanted,
                     at: at + (number * PIECE_LEN) as u64,
                     chunk: None,
                     out,
+                    sum: None,
                 })),
             }
         }
@@ -574,8 +615,11 @@ impl Reader {
                         Some(decoder) => decoder,
                         none => none.insert(Decoder::new()?),
                     };
-                    let source = self.source_of(&job.wanted);
-                    let frame = source.fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    let frame =
+                        self.fetch(&job.wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    if let Some(sum) = &job.sum {
+                        sum.get_or_init(|| hash(frame));
+                    }
                     if matches!(zstd.frames, Frames::Stream { .. }) {
                         Self::check_stored(&job.wanted, frame)?;
                     }
@@ -583,12 +627,32 @@ impl Reader {
                 };
                 decode().map_err(|err| self.explain(&job.wanted, err))
             },
-        )
+        )?;
+        summed.iter().try_for_each(|(wanted, sums)| {
+            let sum = sums.iter().filter_map(|sum| sum.get()).cloned().reduce(|mut all, next| {
+                all.combine(&next);
+                all
+            });
+            sum.map_or(Ok(()), |sum| self.expect_crc32(wanted, sum))
+        })
     }
 
-    /// Checks what can be judged only when it is decoded: the index values of sparse tensors, and checksums of
-    /// decoded bytes.
-    fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>) -> Result<()> {
+    /// Compares the checksum of a component's stored bytes with the one in the index, if there is one.
+    fn expect_crc32(&self, wanted: &Wanted<'_>, hasher: Hasher) -> Result<()> {
+        let Some(expected) = wanted.part.crc32() else { return Ok(()) };
+        let found = hasher.finalize();
+        if found == expected {
+            return Ok(());
+        }
+        Err(self.locate(wanted, Cause::Checksum { expected, found }.into()))
+    }
+
+    /// Checks what can be judged only when it is there: checksums of what was read and of decoded bytes, and the
+    /// index values of sparse tensors.
+    fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>, verify: bool) -> Result<()> {
+        if verify {
+            self.check_after(&parts)?;
+        }
         self.check_each(&parts)?;
         self.check_rows(&parts)
     }
@@ -616,6 +680,12 @@ impl Reader {
             },
         )
     }
+}
+
+fn hash(bytes: &[u8]) -> Hasher {
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    hasher
 }
 
 fn unknown_dtype(dtype: Known<'_, DType>) -> Error {

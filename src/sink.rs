@@ -1,13 +1,13 @@
 //! Where a writer's bytes go: a file that appears under its name only when it is whole, or memory.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, fail};
+use crate::error::{Error, Result, fail, uninterrupted};
 
 /// When a file is flushed to the disk before it takes its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,7 +157,8 @@ struct TempFile {
 impl TempFile {
     fn create(path: &Path, fsync: Fsync) -> Result<Self> {
         let destination = resolve(path).map_err(|err| Error::io("look up the destination", err))?;
-        if fs::metadata(&destination).is_ok_and(|metadata| metadata.is_dir()) {
+        let existing = existing(&destination).map_err(|err| Error::io("look up the destination", err))?;
+        if existing.is_some_and(|metadata| metadata.is_dir()) {
             return Err(Error::io("create the file", io::ErrorKind::IsADirectory.into()));
         }
         let Some(name) = destination.file_name() else {
@@ -171,12 +172,18 @@ impl TempFile {
             let path = slot_path(slot);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => {
+                    let destination = destination.clone();
+                    let mut temp = Self { file, path, destination, fsync, finished: false };
                     // A filesystem without locks gives no wrecks a name, nothing worse.
-                    let _ = file.lock();
-                    // Between its creation and the lock, another writer may have taken it for a wreck.
-                    if file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
-                        return Ok(Self { file, path, destination, fsync, finished: false });
+                    let _ = uninterrupted(|| temp.file.lock());
+                    let metadata = uninterrupted(|| temp.file.metadata())
+                        .map_err(|err| Error::io("look up the temporary file", err))?;
+                    if metadata.nlink() > 0 {
+                        return Ok(temp);
                     }
+                    // Between its creation and the lock, another writer took it for a wreck; the name may be that
+                    // of somebody else's file by now.
+                    temp.finished = true;
                 }
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(err) => return Err(Error::io("create a temporary file beside the destination", err)),
@@ -189,7 +196,8 @@ impl TempFile {
     }
 
     fn finish(mut self) -> Result<()> {
-        let replaced = fs::metadata(&self.destination).ok();
+        let replaced =
+            existing(&self.destination).map_err(|err| Error::io("look up the destination", err))?;
         if let Some(metadata) = &replaced {
             let set = self.file.set_permissions(metadata.permissions());
             set.map_err(|err| Error::io("give the file the mode of the one it replaces", err))?;
@@ -202,7 +210,8 @@ impl TempFile {
         if flush {
             self.file.sync_all().map_err(|err| Error::io("flush the file to the disk", err))?;
         }
-        fs::rename(&self.path, &self.destination)
+        close_copy(&self.file).map_err(|err| Error::io("write the file", err))?;
+        uninterrupted(|| fs::rename(&self.path, &self.destination))
             .map_err(|err| Error::io("rename the temporary file to the destination", err))?;
         self.finished = true;
         if flush {
@@ -219,7 +228,7 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.finished {
             // Nobody is there to be told; the next writer of this name removes what stays.
-            let _ = fs::remove_file(&self.path);
+            let _ = uninterrupted(|| fs::remove_file(&self.path));
         }
     }
 }
@@ -236,13 +245,37 @@ fn temp_name(name: &OsStr, slot: usize) -> OsString {
 
 /// Removes a temporary file that nobody holds a lock on.
 fn remove_wreck(path: &Path) {
-    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+    if !uninterrupted(|| fs::symlink_metadata(path)).is_ok_and(|metadata| metadata.is_file()) {
         return;
     }
     let Ok(file) = OpenOptions::new().write(true).open(path) else { return };
-    match file.try_lock() {
-        Ok(()) => drop(fs::remove_file(path)),
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+    let lock = || {
+        file.try_lock().map_err(|err| match err {
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            TryLockError::Error(err) => err,
+        })
+    };
+    if uninterrupted(lock).is_ok() {
+        let _ = uninterrupted(|| fs::remove_file(path));
+    }
+}
+
+/// What stands at a path, links followed.
+fn existing(path: &Path) -> io::Result<Option<Metadata>> {
+    match uninterrupted(|| fs::metadata(path)) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// Closes a second handle to the file. On NFS and the like only that tells of writes that failed; the lock stays, since
+/// it goes with the last handle.
+fn close_copy(file: &File) -> io::Result<()> {
+    match nix::unistd::close(file.try_clone()?) {
+        // It is closed all the same, and closing the last handle flushes again.
+        Ok(()) | Err(nix::Error::EINTR) => Ok(()),
+        Err(err) => Err(err.into()),
     }
 }
 
@@ -251,7 +284,7 @@ fn remove_wreck(path: &Path) {
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..40 {
-        match fs::read_link(&path) {
+        match uninterrupted(|| fs::read_link(&path)) {
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
             Err(err) if matches!(err.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(path);

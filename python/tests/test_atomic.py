@@ -279,6 +279,24 @@ def test_a_directory_that_may_not_be_written_is_an_os_error(tmp_path: Path) -> N
         directory.chmod(0o755)
 
 
+def test_a_filesystem_that_is_mounted_read_only_is_an_os_error(tmp_path: Path) -> None:
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    path = directory / "model.zt"
+    ztn.save_file({"old": OLD}, path)
+    try:
+        for options in ("bind", "remount,bind,ro"):
+            done = subprocess.run(["mount", "-o", options, str(directory), str(directory)], capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        with pytest.raises(ztensor.FileError, match=f"^{path}: .*Read-only file system"):
+            ztn.save_file({"x": NEW}, path)
+    finally:
+        subprocess.run(["umount", str(directory)], capture_output=True)
+    assert entries(directory) == [path.name]
+    assert_same(ztn.load_file(path, verify=True)["old"], OLD)
+
+
 def test_the_longest_file_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 252 + ".zt")
     ztn.save_file({"x": OLD}, path)

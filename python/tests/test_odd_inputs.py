@@ -445,6 +445,16 @@ def torch_sparse() -> dict[str, Callable[[Any], Any]]:
         "csr of bfloat16": lambda t: t.eye(4, dtype=t.bfloat16).to_sparse_csr(),
         "csr that requires grad": lambda t: t.eye(4).to_sparse_csr().requires_grad_(),
         "csc": lambda t: t.eye(4)[:, :3].to_sparse_csc(),
+        "csc unsorted, of int32": lambda t: t.sparse_csc_tensor(
+            t.tensor([0, 2, 3]).int(),
+            t.tensor([2, 0, 1]).int(),
+            t.tensor([1.0, 2, 3]),
+            (3, 2),
+            check_invariants=False,
+        ),
+        "bsr of int32, with duplicates": lambda t: t.sparse_bsr_tensor(
+            t.tensor([0, 2]).int(), t.tensor([1, 1]).int(), t.ones(2, 2, 3), (2, 6), check_invariants=False
+        ),
         "bsr": lambda t: t.eye(6).to_sparse_bsr((2, 3)),
         "bsr without blocks": lambda t: t.zeros(6, 4).to_sparse_bsr((3, 2)),
         "bsc": lambda t: t.eye(6).to_sparse_bsc((3, 2)),

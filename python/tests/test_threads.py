@@ -44,6 +44,15 @@ def run_together(work: Callable[[int], object], count: int = THREADS) -> None:
         raise raised[0]
 
 
+def turns() -> Iterator[int]:
+    """Six turns, or as many as ZTENSOR_SOAK_SECONDS have room for."""
+    end = time.monotonic() + float(os.environ.get("ZTENSOR_SOAK_SECONDS", "0"))
+    turn = 0
+    while turn < 6 or time.monotonic() < end:
+        yield turn
+        turn += 1
+
+
 def arrays() -> dict[str, Any]:
     rng = np.random.default_rng(8)
     found: dict[str, Any] = {f"small{at}": rng.integers(0, 9, at + 1) for at in range(40)}
@@ -64,7 +73,7 @@ def test_eight_threads_read_one_reader(threads: int | None, path: Path, opened: 
 
         def work(number: int) -> None:
             rng = np.random.default_rng(number)
-            for turn in range(6):
+            for turn in turns():
                 for at in rng.permutation(len(names)):
                     name = names[at]
                     array = reader[name]

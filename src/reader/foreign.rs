@@ -70,6 +70,31 @@ impl Reader {
         }
     }
 
+    /// Stored bytes of a component that stand at `offset` of its file: those that are held, or else the file's, read
+    /// into `scratch` where they cannot be had without reading.
+    pub(super) fn fetch<'s>(
+        &'s self,
+        wanted: &Wanted<'s>,
+        offset: u64,
+        len: usize,
+        scratch: &'s mut Vec<u8>,
+    ) -> Result<&'s [u8]> {
+        let source = self.source_of(wanted);
+        let Some((start, bytes)) = wanted.held else { return source.fetch(offset, len, scratch) };
+        let (end, held_end) = (offset + len as u64, start + bytes.len() as u64);
+        if offset >= start && end <= held_end {
+            return Ok(&bytes[(offset - start) as usize..][..len]);
+        }
+        scratch.resize(len, 0);
+        source.read(offset, scratch)?;
+        let (from, to) = (offset.max(start), end.min(held_end));
+        if from < to {
+            scratch[(from - offset) as usize..(to - offset) as usize]
+                .copy_from_slice(&bytes[(from - start) as usize..(to - start) as usize]);
+        }
+        Ok(scratch)
+    }
+
     /// Adds the file, if it is a shard, to tensor and component of an error.
     pub(super) fn locate(&self, wanted: &Wanted<'_>, err: Error) -> Error {
         let shard = usize::from(wanted.part.file()).checked_sub(1).and_then(|at| self.shards.get(at));
@@ -150,15 +175,14 @@ impl Reader {
             Encoding::Zstd(zstd) if matches!(zstd.frames, Frames::Stream { .. }) => {
                 self.check_stream(wanted, zstd.raw_size)?;
                 for chunk in codec::chunks(&zstd) {
-                    let stored = self.source_of(wanted).fetch(part.offset(), chunk.stored_len, scratch)?;
+                    let stored = self.fetch(wanted, part.offset(), chunk.stored_len, scratch)?;
                     decoder.decode_part(&zstd, 1, stored, &chunk, chunk.len, &mut [])?;
                 }
             }
             Encoding::Zstd(zstd) => {
                 let mut decoded = Vec::new();
                 for chunk in codec::chunks(&zstd) {
-                    let stored =
-                        self.source_of(wanted).fetch(part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    let stored = self.fetch(wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
                     codec::check_header(zstd.frames, stored, &chunk)?;
                     decoded.resize(chunk.len, 0);
                     decoder.decode(&zstd, 1, stored, &chunk, &mut decoded)?;
@@ -187,9 +211,8 @@ impl Reader {
         scratch: &mut Vec<u8>,
         mut see: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let source = self.source_of(wanted);
         (0..len).step_by(PIECE_LEN).try_for_each(|at| {
-            see(source.fetch(offset + at, (len - at).min(PIECE_LEN as u64) as usize, scratch)?)
+            see(self.fetch(wanted, offset + at, (len - at).min(PIECE_LEN as u64) as usize, scratch)?)
         })
     }
 
@@ -258,7 +281,7 @@ impl Reader {
 }
 
 impl Wanted<'_> {
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.start == 0 && self.part.len_bytes() == Some(self.len as u64)
     }
 

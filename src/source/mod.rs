@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
-use crate::error::{Error, ErrorKind, Result, fail};
+use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
 
 pub use memory::Memory;
 
@@ -46,15 +46,16 @@ impl Source {
         };
         // Looked at before it is opened, since opening a pipe waits for its other end.
         let look = |metadata: io::Result<Metadata>| metadata.and_then(|it| is_file(&it).map(|()| it.len()));
-        look(fs::metadata(path)).map_err(|err| Error::io("open the file", err))?;
+        look(uninterrupted(|| fs::metadata(path))).map_err(|err| Error::io("open the file", err))?;
         let file = File::open(path).map_err(|err| Error::io("open the file", err))?;
-        let len = look(file.metadata()).map_err(|err| Error::io("open the file", err))?;
+        let len = look(uninterrupted(|| file.metadata())).map_err(|err| Error::io("open the file", err))?;
         let origin = match mode {
             // An empty file cannot be mapped; it is no .zt file either way.
             Mode::Mmap if len > 0 => {
                 // SAFETY: a mapping is undefined when the file is cut or changed under it. `Mode` says so to
                 // users; no code here relies on mapped bytes staying the same.
-                let map = unsafe { Mmap::map(&file) }.map_err(|err| Error::io("map the file", err))?;
+                let map = unsafe { MmapOptions::new().len(len as usize).map(&file) }
+                    .map_err(|err| Error::io("map the file", err))?;
                 Origin::Mapped(file, map)
             }
             _ => Origin::Positioned(file),
@@ -71,6 +72,11 @@ impl Source {
     /// Bytes of the file.
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether bytes are read from the file each time that they are asked for.
+    pub(crate) fn is_positioned(&self) -> bool {
+        matches!(self.origin, Origin::Positioned(_))
     }
 
     fn check_range(&self, offset: u64, len: usize) -> Result<usize> {

@@ -1,0 +1,102 @@
+/* Eight threads read one reader, mapped and not, everything with verification; and a child after fork() reads with what its
+ * parent opened. The threads go on for ZTENSOR_SOAK_SECONDS, or through the file ten times. */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sample.h"
+
+enum { THREADS = 8 };
+
+static ZtReader *reader;
+static time_t end;
+
+/* Reads every tensor once; gives how many calls did not give what they should. */
+static int read_all(void) {
+    const ZtTensor *tensors = NULL;
+    size_t count = 0, i, j;
+    int problems = zt_reader_tensors(reader, &tensors, &count) != ZT_OK;
+    for (i = 0; i < count; i++) {
+        for (j = 0; j < tensors[i].component_count; j++) {
+            ZtBuffer *one = NULL, *other = NULL;
+            ZtStatus status = zt_reader_read(reader, i, j, ZT_VERIFY_ON, &one);
+            problems += status != zt_reader_read(reader, i, j, ZT_VERIFY_OFF, &other);
+            problems += status != ZT_OK;
+            if (status == ZT_OK) {
+                size_t len = zt_buffer_len(one);
+                problems += len != zt_buffer_len(other);
+                problems += len > 0 && memcmp(zt_buffer_data(one), zt_buffer_data(other), len) != 0;
+            }
+            zt_buffer_free(one);
+            zt_buffer_free(other);
+        }
+    }
+    return problems + (zt_reader_verify(reader, NULL, NULL) != ZT_OK);
+}
+
+static void *work(void *rounds) {
+    int *done = (int *)rounds, problems = 0;
+    for (*done = 0; end > 0 ? time(NULL) < end : *done < 10; ++*done) {
+        problems += read_all();
+    }
+    return problems == 0 ? NULL : rounds;
+}
+
+static void test_threads(void) {
+    pthread_t threads[THREADS];
+    int rounds[THREADS], i, total = 0;
+    void *problems;
+    for (i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, work, &rounds[i]) == 0);
+    }
+    for (i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(threads[i], &problems) == 0);
+        CHECK(problems == NULL);
+        CHECK(rounds[i] > 0);
+        total += rounds[i];
+    }
+    printf("%d threads, the whole file %d times\n", THREADS, total);
+}
+
+static void test_fork(void) {
+    int status = -1;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        /* A deadlock ends here. */
+        alarm(60);
+        _exit(read_all() == 0 ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(read_all() == 0);
+}
+
+int main(void) {
+    static const uint32_t modes[] = {ZT_READ_MMAP, ZT_READ_OWNED};
+    const char *seconds = getenv("ZTENSOR_SOAK_SECONDS");
+    ZtBuffer *bytes = sample_file(0);
+    FILE *file = fopen("threads.zt", "wb");
+    size_t i;
+    CHECK(bytes != NULL && file != NULL);
+    CHECK(fwrite(zt_buffer_data(bytes), 1, zt_buffer_len(bytes), file) == zt_buffer_len(bytes));
+    CHECK(fclose(file) == 0);
+    zt_buffer_free(bytes);
+    for (i = 0; i < LENGTH_OF(modes); i++) {
+        CHECK_STATUS(zt_reader_open("threads.zt", modes[i], 2, &reader), ZT_OK);
+        end = seconds != NULL ? time(NULL) + atol(seconds) / 2 : 0;
+        test_threads();
+        test_fork();
+        zt_reader_free(reader);
+    }
+    CHECK(remove("threads.zt") == 0);
+    return check_report("test_threads");
+}
