@@ -257,8 +257,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             continue;
         }
         let (part, is_raw) = (wanted.part, wanted.part.is_plain());
-        let blob = (part.file(), part.offset(), part.stored_len(), part.coding_kind());
-        let key = (blob, wanted.start, wanted.len, part.dtype());
+        let key = (part.blob(), wanted.start, wanted.len, part.dtype());
         if wanted.len > 0
             && let Some(&span) = known.get(&key)
         {

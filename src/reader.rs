@@ -590,7 +590,7 @@ impl Reader {
     /// decoded bytes.
     fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>) -> Result<()> {
         self.check_each(&parts)?;
-        self.check_rows(&parts)
+        self.check_order(&parts)
     }
 
     fn check_each(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {

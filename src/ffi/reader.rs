@@ -41,6 +41,7 @@ pub const ZT_VERIFY_OFF: i32 = 2;
 pub struct ZtReader {
     reader: Reader,
     descriptions: OnceLock<Descriptions>,
+    shares: OnceLock<Vec<u64>>,
 }
 handle!(ZtReader, b"ztreader", "ZtReader");
 
@@ -189,7 +190,7 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
 
 impl ZtReader {
     fn handle(reader: Reader) -> *mut Self {
-        into_handle(Self { reader, descriptions: OnceLock::new() })
+        into_handle(Self { reader, descriptions: OnceLock::new(), shares: OnceLock::new() })
     }
 
     fn descriptions(&self) -> &Descriptions {
@@ -405,6 +406,33 @@ pub unsafe extern "C" fn zt_reader_describe(
             place.set(describe_component(&part));
         }
         out.set(describe_tensor(&info, reader.reader.index().names(), out_components));
+        Ok(())
+    })
+}
+
+/// Tells which components are the same blob, as those of tied weights are: a number for each component of all tensors, in
+/// order. Components of the same number, other than 0, and the same element type are the same bytes; 0 stands for a
+/// component that is alone. They are what ZtComponentSpec::share takes.
+///
+/// Ownership: the array belongs to the reader and lives as long.
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_reader_shares(
+    reader: *const ZtReader,
+    out_shares: *mut *const u64,
+    out_count: *mut usize,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let reader = unsafe { borrow(reader) }?;
+        // SAFETY: the caller lends the places for the results.
+        let (shares, count) =
+            unsafe { (Out::new(out_shares, "out_shares")?, Out::new(out_count, "out_count")?) };
+        let found = reader.shares.get_or_init(|| reader.reader.index().shares());
+        shares.set(found.as_ptr());
+        count.set(found.len());
         Ok(())
     })
 }

@@ -1,7 +1,8 @@
 //! Tensors of files in other formats than our own: what their parsers push, and what their components may
 //! have that ours do not.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use super::{
@@ -118,6 +119,29 @@ impl Index {
         Ok(())
     }
 
+    /// A number for each component, in order: the same one, other than 0, for components that are the same blob
+    /// stored in the same way; 0 for a component that is alone, or has no bytes.
+    pub(crate) fn shares(&self) -> Vec<u64> {
+        let mut shares = vec![0; self.components.len()];
+        let mut first_of = HashMap::with_capacity(self.components.len());
+        for (at, record) in self.components.iter().enumerate().filter(|(_, record)| record.size > 0) {
+            let part = ComponentInfo { index: self, record };
+            match first_of.entry(part.blob()) {
+                Entry::Vacant(place) => {
+                    place.insert((at, part.len_bytes()));
+                }
+                Entry::Occupied(first) => {
+                    let (first, len) = *first.get();
+                    if len == part.len_bytes() {
+                        shares[first] = first as u64 + 1;
+                        shares[at] = first as u64 + 1;
+                    }
+                }
+            }
+        }
+        shares
+    }
+
     /// Leaves of several tensors of one name only one.
     pub(crate) fn drop_duplicates(&mut self, keep: Keep) {
         let is_unique = (0..self.len() as u32).all(|at| self.enter_name(at));
@@ -161,8 +185,13 @@ impl<'a> ComponentInfo<'a> {
         self.record.encoding == RAW
     }
 
-    /// A number that two components of equal offset and size share only when they decode alike.
-    pub(crate) fn coding_kind(&self) -> u8 {
+    /// What tells its blob from others: file, offset, stored bytes, and a number that two components of one place
+    /// share only when they decode alike.
+    pub(crate) fn blob(&self) -> (u16, u64, u64, u8) {
+        (self.record.file, self.record.offset, self.record.size, self.coding_kind())
+    }
+
+    fn coding_kind(&self) -> u8 {
         let record = self.index.encodings.get(self.record.encoding as usize);
         record.map_or(0, |record| match record {
             EncodingRecord::Zstd { .. } => 1,

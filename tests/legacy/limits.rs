@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use ztensor::{DType, ErrorKind, Known, Layout, Mode};
+use ztensor::{DType, ErrorKind, Known, Layout, Mode, ReadOptions, Reader};
 
 use super::build::{Cbor, gen01, gen1, gen2, index2, map, part};
+use super::counting::peak_of;
 use super::{from_bytes, open, read_all};
 
 /// A raw component of no bytes.
@@ -168,4 +169,87 @@ fn overlapping_blobs_of_1_x_are_not_mixed_up() {
     let batch = reader.read_many(&[0, 1], None).unwrap();
     assert_eq!(batch.buffer(0).unwrap().as_slice(), &padded[..24]);
     assert_eq!(batch.buffer(1).unwrap().as_slice(), content);
+}
+
+/// `count` times the bytes that `item` makes of a number.
+fn many(count: u32, item: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    (0..count).flat_map(item).collect()
+}
+
+/// A map or array of `count` items, given its first byte without the length.
+fn counted(major: u8, count: u32, items: &[u8]) -> Cbor {
+    Cbor::Raw([&[major << 5 | 26][..], &count.to_be_bytes(), items].concat())
+}
+
+/// What an index can hold that takes the most memory for its bytes, one file for each.
+fn greedy() -> Vec<(&'static str, Vec<u8>)> {
+    const COUNT: u32 = 200_000;
+    let text = |text: &str| Cbor::from(text).bytes();
+    let name = |at: u32| text(&format!("{at:x}"));
+    let empty = map([("shape", Cbor::Array(vec![])), ("format", "x".into()), ("components", map([]))]);
+    let root = |tensors: Cbor| map([("version", "1.2.0".into()), ("objects", tensors)]);
+    let checked = map([
+        ("dtype", "".into()),
+        ("offset", 64.into()),
+        ("length", 0.into()),
+        ("digest", "sha256:".into()),
+    ]);
+    // As many components as a tensor may have, each with a checksum.
+    let parts = counted(5, 255, &many(255, |at| [name(at), checked.bytes()].concat()));
+    let crowded = map([("shape", Cbor::Array(vec![])), ("format", "x".into()), ("components", parts)]);
+    let entry = map([
+        ("name", "".into()),
+        ("dtype", "uint16".into()),
+        ("shape", [0].into()),
+        ("encoding", "raw".into()),
+        ("offset", 64.into()),
+        ("size", 0.into()),
+        ("data_endianness", "big".into()),
+        ("checksum", "sha256:".into()),
+    ]);
+    let seekable = part("u8", 4096, 0)
+        .set(&["encoding"], "zt.zstd-seekable/1")
+        .set(&["decoded_length"], 0)
+        .set(&["digest"], "xxh3:0000000000000000");
+    let tensor =
+        map([("layout", "dense".into()), ("shape", [0].into()), ("parts", map([("data", seekable)]))]);
+    // Sorted as the deterministic form asks for, since all names are of one length.
+    let sorted = many(COUNT, |at| [text(&format!("{at:06}")), tensor.bytes()].concat());
+    let attributes = counted(5, COUNT, &many(COUNT, |at| [name(at), vec![0x80]].concat()));
+    let tiny = |tensors: &[u8], count| root(counted(5, count, tensors)).bytes();
+    vec![
+        (
+            "tensors of no parts",
+            gen1(&[], &tiny(&many(COUNT, |at| [name(at), empty.bytes()].concat()), COUNT)),
+        ),
+        (
+            "tensors of one name",
+            gen1(&[], &tiny(&many(COUNT, |_| [text(""), empty.bytes()].concat()), COUNT)),
+        ),
+        ("components", gen1(&[], &tiny(&many(1000, |at| [name(at), crowded.bytes()].concat()), 1000))),
+        ("oldest entries", gen01(&[], &counted(4, COUNT, &many(COUNT, |_| entry.bytes())).bytes())),
+        ("seekable", gen2(&[], &map([("objects", counted(5, COUNT, &sorted))]).bytes())),
+        ("attributes", gen1(&[], &root(map([])).set(&["attributes"], attributes).bytes())),
+    ]
+}
+
+#[test]
+fn opening_takes_memory_in_proportion_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for (what, file) in greedy() {
+        let path = dir.path().join("greedy.zt");
+        std::fs::write(&path, &file).unwrap();
+        for mode in [Mode::Mmap, Mode::Read] {
+            let options = ReadOptions { mode, threads: 1, ..ReadOptions::default() };
+            let (opened, peak) = peak_of(|| Reader::open(&path, options).map(|reader| reader.index().len()));
+            let limit = (16 << 20) + 4 * file.len() as isize;
+            println!(
+                "{what} {mode:?}: {} of {} ({:.2}) {opened:?}",
+                peak,
+                file.len(),
+                peak as f64 / file.len() as f64
+            );
+            assert!(peak <= limit, "{what}, {mode:?}: {peak} bytes for a file of {}: {opened:?}", file.len());
+        }
+    }
 }

@@ -5,6 +5,8 @@
 
 mod build;
 mod corpus;
+#[path = "../counting/mod.rs"]
+mod counting;
 mod damage;
 mod handmade;
 mod limits;
