@@ -502,7 +502,7 @@ impl Reader {
         self.check_before(wanted, verify)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
         self.fill(plan.fills(wanted))?;
-        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect())?;
+        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))))?;
         Ok(plan.finish())
     }
 
@@ -518,7 +518,7 @@ impl Reader {
         self.check_before(&wanted, verify)?;
         let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
         self.fill(fills)?;
-        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)).collect())
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)))
     }
 
     /// Reads and decodes, on several threads.
@@ -588,14 +588,11 @@ impl Reader {
 
     /// Checks what can be judged only when it is decoded: the index values of sparse tensors, and checksums of
     /// decoded bytes.
-    fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>) -> Result<()> {
-        self.check_each(&parts)?;
-        self.check_order(&parts)
-    }
-
-    fn check_each(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+    fn check_values<'w, 'a: 'w>(
+        &self,
+        parts: impl Iterator<Item = (&'w Wanted<'a>, &'w [u8])>,
+    ) -> Result<()> {
         let judged: Vec<_> = parts
-            .iter()
             .filter(|(wanted, _)| {
                 wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
             })
@@ -607,14 +604,15 @@ impl Reader {
         };
         parallel::for_each(
             threads,
-            judged,
+            judged.clone(),
             || Ok(()),
             |(), (wanted, bytes)| {
                 Self::check_decoded(wanted, bytes)
                     .and_then(|()| wanted.check_values(bytes))
                     .map_err(|err| self.locate(wanted, err))
             },
-        )
+        )?;
+        self.check_order(&judged)
     }
 }
 

@@ -262,3 +262,44 @@ impl<'a> ComponentInfo<'a> {
             && self.record.file == other.record.file
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_the_same_only_in_one_file_and_stored_alike() {
+        let mut index = Index::default();
+        let raw = NewPart {
+            role: Known::Known(Role::Data),
+            dtype: Known::Known(DType::UInt8),
+            file: 0,
+            offset: 4096,
+            size: 24,
+            coding: Coding::Raw,
+            digest: None,
+        };
+        let parts = [
+            raw,
+            NewPart { file: 1, ..raw },
+            NewPart { coding: Coding::Seekable { raw_size: 24 }, ..raw },
+            NewPart { file: 1, ..raw },
+            NewPart { size: 0, ..raw },
+            NewPart { size: 0, ..raw },
+            NewPart { dtype: Known::Known(DType::Int8), ..raw },
+            NewPart { coding: Coding::Seekable { raw_size: 25 }, ..raw },
+        ];
+        for (name, part) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().zip(&parts) {
+            let tensor = NewTensor {
+                name,
+                dtype: part.dtype,
+                shape: &[24],
+                layout: Known::Known(Layout::Dense),
+                parts: std::slice::from_ref(part),
+                attributes: Metadata::new(),
+            };
+            index.push_foreign(tensor).unwrap();
+        }
+        assert_eq!(index.shares(), [1, 2, 0, 2, 0, 0, 1, 0]);
+    }
+}

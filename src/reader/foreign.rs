@@ -274,6 +274,9 @@ impl Wanted<'_> {
 
     /// The checksum that decoded bytes are always checked against: of compressed data, read as a whole.
     pub(super) fn decoded_digest(&self) -> Option<Digest> {
+        if self.part.is_plain() {
+            return None;
+        }
         let record = self.part.digest().filter(|record| record.decoded)?;
         (self.is_whole() && matches!(self.part.encoding(), Encoding::Zstd(_))).then_some(record.digest)
     }
