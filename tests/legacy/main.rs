@@ -5,8 +5,6 @@
 
 mod build;
 mod corpus;
-#[path = "../counting/mod.rs"]
-mod counting;
 mod damage;
 mod handmade;
 mod limits;
