@@ -126,6 +126,8 @@ impl<'a, 'm> Fill<'a, 'm> {
 const SLAB_LEN: usize = 1024 * 1024;
 /// Raw blobs that stand at most this far apart are read at once, with what lies between.
 const MAX_GAP: u64 = 4096;
+/// What lies between may be longer than the blob after it only up to this: memory is taken for it too.
+const SMALL_GAP: u64 = 256;
 /// More large tensors than this are mapped with one mapping, not with one each: a process may have some
 /// 65,000 mappings.
 const MAX_MAPPINGS: usize = 1000;
@@ -281,7 +283,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             let gap = raw_end
                 .filter(|(file, _)| is_raw && *file == part.file())
                 .and_then(|(_, end)| at.checked_sub(end))
-                .filter(|gap| *gap <= MAX_GAP);
+                .filter(|gap| *gap <= MAX_GAP.min((wanted.len as u64).max(SMALL_GAP)));
             // A neighbour keeps its distance, so that both are read at once; others are aligned.
             let start = match gap {
                 Some(gap) => len as u64 + gap,

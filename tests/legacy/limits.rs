@@ -170,6 +170,34 @@ fn overlapping_blobs_of_1_x_are_not_mixed_up() {
     assert_eq!(batch.buffer(1).unwrap().as_slice(), content);
 }
 
+#[test]
+fn padding_between_small_tensors_takes_no_memory() {
+    let blobs: Vec<[u8; 16]> = (0..300u16).map(|at| [at as u8; 16]).collect();
+    let tensors: Vec<u8> = blobs
+        .iter()
+        .enumerate()
+        .flat_map(|(at, _)| {
+            let data = map([("data", part("u8", 4096 * (at as u64 + 1), 16))]);
+            let tensor = map([("layout", "dense".into()), ("shape", [16].into()), ("parts", data)]);
+            [Cbor::from(&*format!("{at:03}")).bytes(), tensor.bytes()].concat()
+        })
+        .collect();
+    let parts: Vec<&[u8]> = blobs.iter().map(|blob| &blob[..]).collect();
+    let file = gen2(&parts, &map([("objects", counted(5, 300, &tensors))]).bytes());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.zt");
+    std::fs::write(&path, file).unwrap();
+    for mode in [Mode::Mmap, Mode::Read] {
+        let reader = open(&path, mode, true).unwrap();
+        let batch = reader.read_many(&(0..300).collect::<Vec<_>>(), None).unwrap();
+        let taken: usize = (0..batch.memory_count()).map(|at| batch.memory(at).unwrap().len()).sum();
+        assert!(taken <= 300 * 64, "{taken} bytes for 300 tensors of 16");
+        for (at, blob) in blobs.iter().enumerate() {
+            assert_eq!(batch.buffer(at).unwrap().as_slice(), blob);
+        }
+    }
+}
+
 /// `count` times the bytes that `item` makes of a number.
 fn many(count: u32, item: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     (0..count).flat_map(item).collect()
@@ -177,7 +205,12 @@ fn many(count: u32, item: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 
 /// A map or array of `count` items, given its first byte without the length.
 fn counted(major: u8, count: u32, items: &[u8]) -> Cbor {
-    Cbor::Raw([&[major << 5 | 26][..], &count.to_be_bytes(), items].concat())
+    // Spelled as shortly as can be.
+    let head = match count {
+        0x100..0x1_0000 => [&[major << 5 | 25][..], &(count as u16).to_be_bytes()].concat(),
+        _ => [&[major << 5 | 26][..], &count.to_be_bytes()].concat(),
+    };
+    Cbor::Raw([&head, items].concat())
 }
 
 /// What an index can hold that takes the most memory for its bytes, one file for each.

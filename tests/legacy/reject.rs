@@ -170,6 +170,9 @@ fn what_must_be_refused_when_it_is_opened_is() {
         ("shape-product-overflow", with(plain2().set(&["objects", "w", "shape"], [u64::MAX, 2])), Shape),
         ("blob-misaligned", with(plain2().set(&at("blob"), [4100, 24])), Offset),
         ("blob-offset-zero", with(plain2().set(&at("blob"), [0, 24])), Offset),
+        ("empty-blob-offset-zero", with(empty_at(0)), Offset),
+        ("empty-blob-misaligned", with(empty_at(4100)), Offset),
+        ("empty-blob-out-of-bounds", with(empty_at(1 << 40)), Offset),
         ("blob-out-of-bounds", with(plain2().set(&at("blob"), [1 << 40, 24])), Offset),
         ("blob-past-u64", with(plain2().set(&at("blob"), [u64::MAX - 4095, u64::MAX])), Offset),
         ("blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(None)), Overlap),
@@ -211,6 +214,11 @@ fn what_must_be_refused_when_it_is_opened_is() {
             Err(err) => assert_eq!(err.kind(), kind, "{rule}: {err}"),
         }
     }
+}
+
+/// An index of an empty tensor whose blob stands here.
+fn empty_at(offset: u64) -> Cbor {
+    index2("dense", &[0, 3], map([("data", part("f32", offset, 0))]))
 }
 
 /// A sparse tensor of this shape, whose parts are all there.
