@@ -147,6 +147,15 @@ def test_the_shards_of_a_file_are_gathered(tmp_path: Path) -> None:
     assert entries(tmp_path) == ["new.zt"]
 
 
+def test_a_sharded_file_that_is_replaced_needs_its_shards_no_more(tmp_path: Path) -> None:
+    for name in ("sharded.zt", "sharded-00001.zt"):
+        shutil.copy(LEGACY / "2.x-handmade" / name, tmp_path)
+    convert(tmp_path / "sharded.zt", tmp_path / "sharded.zt")
+    assert entries(tmp_path) == ["sharded-00001.zt", "sharded.zt"]
+    (tmp_path / "sharded-00001.zt").unlink()
+    assert_same_file(tmp_path / "sharded.zt", LEGACY / "2.x-handmade" / "sharded.zt")
+
+
 @pytest.mark.parametrize("compress", [False, True, 19])
 def test_a_file_takes_the_place_of_its_source(compress: bool | int, tmp_path: Path, mode: str) -> None:
     path, before = tmp_path / "model.zt", LEGACY / "1.1.1" / "dtypes_all.zt"

@@ -44,8 +44,9 @@ def convert(
     be `src`: the file is replaced by its own conversion. Shards beside `src` are then no longer needed, but they are left
     where they are.
 
-    Memory follows the largest tensor that is compressed in `src`, never the file; raw data of a mapped file is passed on
-    from the mapping.
+    Tensors are read and written one after the other, small ones some 16 MiB at a time. So memory follows the largest tensor
+    that is compressed in `src`, never the file; raw data of a mapped file is passed on from the mapping. With
+    ``mode='read'`` it follows the largest tensor of all.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ def convert(
         False or 0 stores all data as it is, also what is compressed in `src`; True compresses at level 3; 1 to 22 are
         levels of zstd.
     progress : callable, optional
-        Called on this thread after each tensor was written, with its name, the bytes done and the bytes to do, all of
-        them decoded bytes. If it returns False the conversion stops; an exception in it stops it too and is raised.
+        Called on this thread for each tensor, in order, once it is written, with its name, the bytes done and the bytes to
+        do: decoded bytes of all tensors, tied ones counted each. If it returns False the conversion stops; an exception in it stops it too and is raised.
     verify : bool, default True
         Check raw data of `src` against its checksums, so that no damage is written on under a new checksum. Compressed
         data is always checked.
