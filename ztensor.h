@@ -1077,6 +1077,20 @@ ZtStatus zt_reader_describe(const ZtReader *reader,
                             size_t capacity);
 
 /**
+ * Tells which components are the same blob, as those of tied weights are: a number for each component of all tensors, in
+ * order. Components of the same number, other than 0, and the same element type are the same bytes; 0 stands for a
+ * component that is alone. They are what ZtComponentSpec::share takes.
+ *
+ * Ownership: the array belongs to the reader and lives as long.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Since: ABI 1.
+ */
+ZtStatus zt_reader_shares(const ZtReader *reader,
+                          const uint64_t **out_shares,
+                          size_t *out_count);
+
+/**
  * Gives the names of all tensors in one piece of text, in the order written, each followed by a NUL.
  *
  * Ownership: the text belongs to the reader and lives as long. `*out_len` counts the NULs too.

@@ -1,6 +1,6 @@
 //! Where the bytes of several components go when they are read together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
@@ -126,6 +126,8 @@ impl<'a, 'm> Fill<'a, 'm> {
 const SLAB_LEN: usize = 1024 * 1024;
 /// Raw blobs that stand at most this far apart are read at once, with what lies between.
 const MAX_GAP: u64 = 4096;
+/// What lies between may be longer than the blob after it only up to this: memory is taken for it too.
+const SMALL_GAP: u64 = 256;
 /// More large tensors than this are mapped with one mapping, not with one each: a process may have some
 /// 65,000 mappings.
 const MAX_MAPPINGS: usize = 1000;
@@ -135,6 +137,20 @@ struct Block {
     len: usize,
     /// What fills it, in ascending order: number of the component, start, length.
     fills: Vec<(usize, usize, usize)>,
+}
+
+/// Where the raw bytes of a component stand in their file.
+struct Stretch {
+    /// The number of the component.
+    number: usize,
+    start: u64,
+    len: usize,
+}
+
+impl Stretch {
+    fn end(&self) -> u64 {
+        self.start + self.len as u64
+    }
 }
 
 /// How components are laid out in memory.
@@ -151,14 +167,15 @@ impl Plan {
     pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
         let mut spans: Vec<Option<Span>> = vec![None; all.len()];
-        let (mut files, mut last) = (BTreeSet::new(), None);
-        for wanted in all {
-            // Nearly always there is one file, or few that come one after the other.
-            if last.replace(wanted.part.file()) != Some(wanted.part.file())
-                && files.insert(wanted.part.file())
-            {
-                map(wanted.part.file(), all, source_of(wanted), &mut memories, &mut spans)?;
+        let mut files: BTreeMap<u16, Vec<Stretch>> = BTreeMap::new();
+        for (number, wanted) in all.iter().enumerate() {
+            if wanted.part.is_plain() && wanted.len > 0 && source_of(wanted).is_mapped() {
+                let start = wanted.part.offset() + wanted.start;
+                files.entry(wanted.part.file()).or_default().push(Stretch { number, start, len: wanted.len });
             }
+        }
+        for stretches in files.values() {
+            map(stretches, source_of(&all[stretches[0].number]), &mut memories, &mut spans)?;
         }
         let mapped = memories.len();
         let blocks = lay_out(all, mapped, &mut spans)?;
@@ -194,53 +211,42 @@ impl Plan {
     }
 }
 
-/// Maps the raw components of one file privately, where the file is mapped: all of them with one mapping when they make up
-/// much of the stretch that they stand in, otherwise the large ones with one each.
+/// Maps the raw components of one mapped file privately: all of them with one mapping when they make up much of the
+/// stretch that they stand in, otherwise the large ones with one each.
 fn map(
-    file: u16,
-    wanted: &[Wanted<'_>],
+    stretches: &[Stretch],
     source: &Source,
     memories: &mut Vec<Memory>,
     spans: &mut [Option<Span>],
 ) -> Result<()> {
-    let range = |wanted: &Wanted<'_>| {
-        let start = wanted.part.offset() + wanted.start;
-        (wanted.part.is_plain() && wanted.len > 0 && wanted.part.file() == file)
-            .then_some((start, start + wanted.len as u64))
-    };
-    let is_large = |&(start, end): &(u64, u64)| end - start >= LARGE_BLOB;
-    let ranges = || wanted.iter().enumerate().filter_map(|(at, wanted)| Some((at, range(wanted)?)));
-    let total: u64 = ranges().map(|(_, (start, end))| end - start).sum();
-    let start = ranges().map(|(_, (start, _))| start).min().unwrap_or(0);
-    let end = ranges().map(|(_, (_, end))| end).max().unwrap_or(0);
-    let large = ranges().filter(|(_, range)| is_large(range)).count();
+    let is_large = |stretch: &&Stretch| stretch.len as u64 >= LARGE_BLOB;
+    let total: u64 = stretches.iter().map(|stretch| stretch.len as u64).sum();
+    let start = stretches.iter().map(|stretch| stretch.start).min().unwrap_or(0);
+    let end = stretches.iter().map(Stretch::end).max().unwrap_or(0);
+    let large = stretches.iter().filter(is_large).count();
     let one_for_all =
-        large > MAX_MAPPINGS || (total >= LARGE_BLOB && total >= (end - start) / 2 && wanted.len() > 1);
+        large > MAX_MAPPINGS || (total >= LARGE_BLOB && total >= (end - start) / 2 && stretches.len() > 1);
     if one_for_all {
         if let Some(memory) = source.map_private(start, (end - start) as usize)? {
-            for (at, (from, to)) in ranges() {
-                spans[at] = Some(Span {
-                    memory: memories.len(),
-                    start: (from - start) as usize,
-                    len: (to - from) as usize,
-                });
+            for stretch in stretches {
+                let start = (stretch.start - start) as usize;
+                spans[stretch.number] = Some(Span { memory: memories.len(), start, len: stretch.len });
             }
             memories.push(memory);
         }
         return Ok(());
     }
     let mut known = HashMap::new();
-    for (at, (from, to)) in ranges().filter(|(_, range)| is_large(range)) {
-        if let Some(&span) = known.get(&(from, to)) {
-            spans[at] = Some(span);
+    for &Stretch { number, start, len } in stretches.iter().filter(is_large) {
+        if let Some(&span) = known.get(&(start, len)) {
+            spans[number] = Some(span);
             continue;
         }
-        let len = (to - from) as usize;
-        let Some(memory) = source.map_private(from, len)? else { return Ok(()) };
+        let Some(memory) = source.map_private(start, len)? else { return Ok(()) };
         let span = Span { memory: memories.len(), start: 0, len };
         memories.push(memory);
-        known.insert((from, to), span);
-        spans[at] = Some(span);
+        known.insert((start, len), span);
+        spans[number] = Some(span);
     }
     Ok(())
 }
@@ -249,7 +255,13 @@ fn map(
 /// ones shared blocks, in which neighbours in the file stay neighbours and are read at once.
 fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>]) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
-    let mut known = HashMap::with_capacity(wanted.len());
+    // Where each blob comes after the one before, as nearly always, none comes twice.
+    let places = wanted.iter().filter(|wanted| wanted.len > 0).map(|wanted| {
+        let part = wanted.part;
+        (part.file(), part.offset() + wanted.start)
+    });
+    let may_repeat = !places.is_sorted_by(|before, after| before < after);
+    let mut known = HashMap::with_capacity(if may_repeat { wanted.len() } else { 0 });
     // The shared block that small components go to, and file and end of the last raw blob in it.
     let mut slab: Option<(usize, Option<(u16, u64)>)> = None;
     for (number, wanted) in wanted.iter().enumerate() {
@@ -257,11 +269,9 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             continue;
         }
         let (part, is_raw) = (wanted.part, wanted.part.is_plain());
-        let blob = (part.file(), part.offset(), part.stored_len(), part.coding_kind());
-        let key = (blob, wanted.start, wanted.len, part.dtype());
-        if wanted.len > 0
-            && let Some(&span) = known.get(&key)
-        {
+        let key =
+            (may_repeat && wanted.len > 0).then(|| (part.blob(), wanted.start, wanted.len, part.dtype()));
+        if let Some(&span) = key.and_then(|key| known.get(&key)) {
             spans[number] = Some(span);
             continue;
         }
@@ -273,7 +283,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             let gap = raw_end
                 .filter(|(file, _)| is_raw && *file == part.file())
                 .and_then(|(_, end)| at.checked_sub(end))
-                .filter(|gap| *gap <= MAX_GAP);
+                .filter(|gap| *gap <= MAX_GAP.min((wanted.len as u64).max(SMALL_GAP)));
             // A neighbour keeps its distance, so that both are read at once; others are aligned.
             let start = match gap {
                 Some(gap) => len as u64 + gap,
@@ -297,7 +307,9 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
             slab = Some((block, is_raw.then_some((part.file(), at + wanted.len as u64))));
         }
         let span = Span { memory: first_memory + block, start, len: wanted.len };
-        known.insert(key, span);
+        if let Some(key) = key {
+            known.insert(key, span);
+        }
         spans[number] = Some(span);
     }
     for block in &blocks {

@@ -530,10 +530,7 @@ impl Reader {
         self.check_before(wanted, verify)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
         self.fill(plan.fills(wanted), verify)?;
-        self.check_values(
-            wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))).collect(),
-            verify,
-        )?;
+        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
         Ok(plan.finish())
     }
 
@@ -549,7 +546,7 @@ impl Reader {
         self.check_before(&wanted, verify)?;
         let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
         self.fill(fills, verify)?;
-        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)).collect(), verify)
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify)
     }
 
     /// Reads and decodes, on several threads. If `verify`, the checksum of compressed components that are read whole
@@ -649,17 +646,15 @@ impl Reader {
 
     /// Checks what can be judged only when it is there: checksums of what was read and of decoded bytes, and the
     /// index values of sparse tensors.
-    fn check_values(&self, parts: Vec<(&Wanted<'_>, &[u8])>, verify: bool) -> Result<()> {
+    fn check_values<'w, 'a: 'w>(
+        &self,
+        parts: impl Iterator<Item = (&'w Wanted<'a>, &'w [u8])> + Clone,
+        verify: bool,
+    ) -> Result<()> {
         if verify {
-            self.check_after(&parts)?;
+            self.check_after(&parts.clone().collect::<Vec<_>>())?;
         }
-        self.check_each(&parts)?;
-        self.check_rows(&parts)
-    }
-
-    fn check_each(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
         let judged: Vec<_> = parts
-            .iter()
             .filter(|(wanted, _)| {
                 wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
             })
@@ -671,14 +666,15 @@ impl Reader {
         };
         parallel::for_each(
             threads,
-            judged,
+            judged.clone(),
             || Ok(()),
             |(), (wanted, bytes)| {
                 Self::check_decoded(wanted, bytes)
                     .and_then(|()| wanted.check_values(bytes))
                     .map_err(|err| self.locate(wanted, err))
             },
-        )
+        )?;
+        self.check_order(&judged)
     }
 }
 

@@ -23,6 +23,7 @@ def write(path: Path, array: npt.NDArray[np.float32], tensor: torch.Tensor) -> N
         writer.add_tensors({"a": array, "b": tensor}, compress=1)
         writer.add_sparse_csr("csr", array, array, array, (3, 4), compress=3)
         writer.add_sparse_coo("coo", array, array, [3, 4])
+    ztensor.convert(path, str(path), 3, progress=lambda name, done, total: done < total, verify=False, threads=2)
     other: Writer = Writer(str(path), fsync=False)
     other.finalize()
     other.abandon()

@@ -27,7 +27,7 @@ from typing import Any, Callable
 
 import subjects
 import workloads
-from subjects import PEER_1, PEER_2, Codec, Files
+from subjects import PEER_1, PEER_2, PEER_12, Codec, Files
 from workloads import Work
 
 PAGE = 4096
@@ -249,6 +249,45 @@ def opening_one(opener: Callable[[Path], Any], read: str, suffix: str) -> Callab
             return {name: getattr(opener(path), read)(name)}
 
         run(many_file(work, 4, suffix), "tensor.0000002")
+        return Operation(run, total, lambda _: path.stat().st_size, sum_all)
+
+    return setup
+
+
+def open_peer(path: Path) -> Any:
+    import ztensor
+
+    return ztensor.open(str(path))
+
+
+def opening_older(
+    write: Callable[[Path, dict[str, Any]], None], opener: Callable[[Path], Any], name: str
+) -> Callable[[Work], Operation]:
+    """Open a file of an older generation, list its tensors and read one from its middle. Only the peer can write it: it is
+    the first subject, whose warm-up does.
+    """
+
+    def setup(work: Work) -> Operation:
+        import numpy as np
+
+        is_ours = opener is open_ztensor
+        files = []
+        for count in (4, work.size(100_000)):
+            if is_ours and not (work.folder / f"{name}.{count}.zt").exists():
+                raise RuntimeError("the peer that writes the file failed")
+            files.append(work.file(f"{name}.{count}.zt", lambda path, count=count: write(path, workloads.many(count))))
+        few, path = files
+        middle = f"tensor.{work.size(100_000) // 2:07}"
+
+        def run(path: Path = path, name: str = middle) -> Any:
+            reader = opener(path)
+            names = list(reader.keys())
+            assert name in names
+            tensor = reader[name]
+            # That of release 2 speaks DLPack alone.
+            return {name: tensor if isinstance(tensor, np.ndarray) else np.from_dlpack(tensor)}
+
+        run(few, "tensor.0000002")
         return Operation(run, total, lambda _: path.stat().st_size, sum_all)
 
     return setup
@@ -487,6 +526,21 @@ def index_cases() -> dict[str, Case]:
     }
 
 
+def older_cases() -> dict[str, Case]:
+    """Files of the public package's generations, by its newest release of each."""
+    peers = {"1.2": (PEER_12, subjects.write_peer_12), "2": (PEER_2, subjects.write_peer_2)}
+    return {
+        f"open generation {name} and read one": Case(
+            "older",
+            {
+                peer: opening_older(write, open_peer, name),
+                "ztensor": opening_older(write, open_ztensor, name),
+            },
+        )
+        for name, (peer, write) in peers.items()
+    }
+
+
 MODEL = workloads.model
 CASES: dict[str, Case] = {
     "save model, new name": Case(
@@ -578,6 +632,7 @@ CASES: dict[str, Case] = {
             "safetensors": opening_one(open_safetensors, "get_tensor", "safetensors"),
         },
     ),
+    **older_cases(),
     **index_cases(),
     "import": Case("import", {name: importing(name) for name in ("ztensor", "numpy")}, factor=4),
     **weight_cases(),

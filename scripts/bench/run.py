@@ -24,7 +24,7 @@ from typing import Any
 import report
 import workloads
 from cases import CASES, Case
-from subjects import PEER_1, PEER_2
+from subjects import PEER_1, PEER_2, PEER_12, PEERS
 from targets import Medians
 
 HERE = Path(__file__).resolve().parent
@@ -77,6 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm/ztensor-bench"), help="for the files; emptied and removed")
     parser.add_argument("--cache", type=Path, default=ROOT / "build/bench", help="for the peers' environments")
     parser.add_argument("--peer-1", type=Path, metavar="PYTHON", help="a Python that has ztensor 1.1.1")
+    parser.add_argument("--peer-12", type=Path, metavar="PYTHON", help="a Python that has ztensor 1.2.3")
     parser.add_argument("--peer-2", type=Path, metavar="PYTHON", help="a Python that has ztensor 2.1.2")
     parser.add_argument("--model", type=Path, default=MODEL, help="the real weights; fetched if they are not there")
     parser.add_argument(
@@ -111,7 +112,7 @@ def fresh(folder: Path) -> None:
 def interpreters(options: argparse.Namespace) -> dict[str, Path]:
     """The Python of each peer that has its own."""
     found = {}
-    for peer, given in ((PEER_1, options.peer_1), (PEER_2, options.peer_2)):
+    for peer, given in ((PEER_1, options.peer_1), (PEER_12, options.peer_12), (PEER_2, options.peer_2)):
         # Not resolved: an environment's interpreter is a link.
         found[peer] = given.absolute() if given else peer_environment(options.cache, peer.split()[1])
     return found
@@ -133,7 +134,7 @@ def peer_environment(cache: Path, version: str) -> Path:
 def environment(subject: str) -> dict[str, str]:
     """The variables of a subject's process: a peer must not find the package that is measured."""
     found = dict(os.environ)
-    if subject in (PEER_1, PEER_2):
+    if subject in PEERS:
         found.pop("PYTHONPATH", None)
         found["BENCH_PACKAGES"] = os.pathsep.join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     return found

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 PEER_1 = "ztensor 1.1.1"
+PEER_12 = "ztensor 1.2.3"
 PEER_2 = "ztensor 2.1.2"
+#: Each has an environment of its own.
+PEERS = (PEER_1, PEER_12, PEER_2)
 
 Save = Callable[[dict[str, Any], Path], object]
 Load = Callable[[Path], dict[str, Any]]
@@ -137,6 +140,26 @@ def _peer_2_load() -> Load:
         return {name: torch.from_dlpack(tensor) for name, tensor in ztensor.open(str(path)).items()}
 
     return load
+
+
+def write_peer_12(path: Path, tensors: dict[str, Any]) -> None:
+    """A file of generation 1.2, of small arrays, by its own writer."""
+    import ztensor
+
+    with ztensor.Writer(str(path)) as writer:
+        for name, array in tensors.items():
+            writer.add(name, array)
+        writer.finish()
+
+
+def write_peer_2(path: Path, tensors: dict[str, Any]) -> None:
+    """A file of generation 2, of small float32 arrays, by its own writer, as densely as it can."""
+    import ztensor
+
+    with ztensor.Writer(str(path), canonical=False, align=4096) as writer:
+        for name, array in tensors.items():
+            writer.add(name, array.view("uint8"), shape=list(array.shape), dtype="f32")
+        writer.finish()
 
 
 def _pwrite(path: Path, tensors: dict[str, Any]) -> None:

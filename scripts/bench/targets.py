@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import workloads
 from cases import CASES, COUNTS, DTYPES
-from subjects import PEER_1, PEER_2
+from subjects import PEER_1, PEER_2, PEER_12
 
 MIB = workloads.MIB
 OURS = "ztensor"
@@ -158,6 +158,8 @@ def file_rows() -> list[Row]:
         speed("load small", "load small", (PEER_2,), 1.5),
         speed("load model, all touched", "load model, all touched", every, 1.0),
         speed("open tiny and read one", "open tiny and read one", ("safetensors",), 5),
+        speed("open 100,000 of generation 1.2, read one", "open generation 1.2 and read one", (PEER_12,), 1.0),
+        speed("open 100,000 of generation 2, read one", "open generation 2 and read one", (PEER_2,), 1.0),
         speed("read model into owned memory", "read model into owned memory", ("safetensors pread",), 3),
         each(f"{many}: time a tensor", biggest, "seconds", 1e6, "µs", 1.0),
         each(f"{many}: memory a tensor", biggest, "rss_delta", 1, "B", 300),

@@ -282,13 +282,13 @@ fn planes(width: usize, len: usize) -> Vec<(usize, usize)> {
 /// It looks at the places of one byte value, the rarest of a sample so that they are few, and counts how often
 /// the 32 bytes from there on stood at an earlier one.
 fn repetition(bytes: &[u8]) -> f64 {
-    const SLOTS: usize = 4096;
+    const SLOTS: usize = 16 * 1024;
     const ENOUGH: usize = 16;
     let mut counts = [0u32; 256];
     middle(bytes, 8192).iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let rarest =
         (0..256).filter(|&byte| counts[byte] > 0).min_by_key(|&byte| counts[byte]).unwrap_or(0) as u8;
-    let mut seen = [0u64; SLOTS];
+    let mut seen = vec![0u64; SLOTS];
     let (mut places, mut again) = (0usize, 0usize);
     for (number, block) in bytes.chunks(64).enumerate() {
         // A whole block at a time, so that the search runs on vectors.
@@ -300,12 +300,12 @@ fn repetition(bytes: &[u8]) -> f64 {
             let hash = context.as_chunks::<8>().0.iter().fold(0u64, |hash, word| {
                 (hash.rotate_left(29) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
             });
-            let slot = &mut seen[(hash >> 52) as usize];
+            let slot = &mut seen[(hash >> 50) as usize];
             again += usize::from(*slot == hash);
             *slot = hash;
             places += 1;
         }
-        if places >= 4 * SLOTS {
+        if places >= SLOTS {
             break;
         }
     }

@@ -1,7 +1,8 @@
 //! Tensors of files in other formats than our own: what their parsers push, and what their components may
 //! have that ours do not.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use super::{
@@ -118,6 +119,29 @@ impl Index {
         Ok(())
     }
 
+    /// A number for each component, in order: the same one, other than 0, for components that are the same blob
+    /// stored in the same way; 0 for a component that is alone, or has no bytes.
+    pub(crate) fn shares(&self) -> Vec<u64> {
+        let mut shares = vec![0; self.components.len()];
+        let mut first_of = HashMap::with_capacity(self.components.len());
+        for (at, record) in self.components.iter().enumerate().filter(|(_, record)| record.size > 0) {
+            let part = ComponentInfo { index: self, record };
+            match first_of.entry(part.blob()) {
+                Entry::Vacant(place) => {
+                    place.insert((at, part.len_bytes()));
+                }
+                Entry::Occupied(first) => {
+                    let (first, len) = *first.get();
+                    if len == part.len_bytes() {
+                        shares[first] = first as u64 + 1;
+                        shares[at] = first as u64 + 1;
+                    }
+                }
+            }
+        }
+        shares
+    }
+
     /// Leaves of several tensors of one name only one.
     pub(crate) fn drop_duplicates(&mut self, keep: Keep) {
         let is_unique = (0..self.len() as u32).all(|at| self.enter_name(at));
@@ -161,8 +185,13 @@ impl<'a> ComponentInfo<'a> {
         self.record.encoding == RAW
     }
 
-    /// A number that two components of equal offset and size share only when they decode alike.
-    pub(crate) fn coding_kind(&self) -> u8 {
+    /// What tells its blob from others: file, offset, stored bytes, and a number that two components of one place
+    /// share only when they decode alike.
+    pub(crate) fn blob(&self) -> (u16, u64, u64, u8) {
+        (self.record.file, self.record.offset, self.record.size, self.coding_kind())
+    }
+
+    fn coding_kind(&self) -> u8 {
         let record = self.index.encodings.get(self.record.encoding as usize);
         record.map_or(0, |record| match record {
             EncodingRecord::Zstd { .. } => 1,
@@ -231,5 +260,46 @@ impl<'a> ComponentInfo<'a> {
         self.record.offset == other.record.offset
             && self.record.size == other.record.size
             && self.record.file == other.record.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_the_same_only_in_one_file_and_stored_alike() {
+        let mut index = Index::default();
+        let raw = NewPart {
+            role: Known::Known(Role::Data),
+            dtype: Known::Known(DType::UInt8),
+            file: 0,
+            offset: 4096,
+            size: 24,
+            coding: Coding::Raw,
+            digest: None,
+        };
+        let parts = [
+            raw,
+            NewPart { file: 1, ..raw },
+            NewPart { coding: Coding::Seekable { raw_size: 24 }, ..raw },
+            NewPart { file: 1, ..raw },
+            NewPart { size: 0, ..raw },
+            NewPart { size: 0, ..raw },
+            NewPart { dtype: Known::Known(DType::Int8), ..raw },
+            NewPart { coding: Coding::Seekable { raw_size: 25 }, ..raw },
+        ];
+        for (name, part) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().zip(&parts) {
+            let tensor = NewTensor {
+                name,
+                dtype: part.dtype,
+                shape: &[24],
+                layout: Known::Known(Layout::Dense),
+                parts: std::slice::from_ref(part),
+                attributes: Metadata::new(),
+            };
+            index.push_foreign(tensor).unwrap();
+        }
+        assert_eq!(index.shares(), [1, 2, 0, 2, 0, 0, 1, 0]);
     }
 }

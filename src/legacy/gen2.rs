@@ -281,6 +281,8 @@ fn convert<'a>(
         Error::new(ErrorKind::UnknownDtype, format!("the dtype {storage_name:?} is no storage type"))
     })?;
     let (offset, size) = (required(raw.offset, "the blob")?, required(raw.size, "the blob")?);
+    // That of a blob of no bytes is looked at nowhere else.
+    ensure!(offset >= ALIGNMENT, Offset, "the blob at {offset} begins before {ALIGNMENT}");
     let dense = layout == Known::Known(Layout::Dense);
     let file = match raw.shard.as_deref() {
         None => 0,

@@ -9,7 +9,7 @@ use crate::digest::{Digest, Hasher};
 use crate::dtype::DType;
 use crate::error::{Cause, Error, Result, ensure, fail};
 use crate::index::{DigestRecord, Encoding, Frames, Known};
-use crate::layout::{Layout, Role, check_rows_ascend, element_count};
+use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
 use crate::legacy::{self, Shard};
 use crate::source::{Mode, Source};
 
@@ -259,22 +259,32 @@ impl Reader {
         Ok(())
     }
 
-    /// Checks, where the file is strict, that the columns of each row ascend. Only who reads both index components
-    /// of a tensor at once can be told.
-    pub(super) fn check_rows(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+    /// Checks, where the file is strict, the order of entries: that the columns of each row ascend, which only who reads
+    /// both index components of a tensor at once can be told, and that no coordinates stand twice.
+    pub(super) fn check_order(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
         if !self.index.is_strict {
             return Ok(());
         }
-        for pair in parts.windows(2) {
-            let [(indices, columns), (indptr, rows)] = pair else { continue };
-            let is_pair = indices.tensor.number() == indptr.tensor.number()
-                && indices.tensor.layout() == Known::Known(Layout::SparseCsr)
-                && (indices.part.role(), indptr.part.role())
-                    == (Known::Known(Role::Indices), Known::Known(Role::Indptr))
-                && [indices, indptr].iter().all(|wanted| wanted.is_whole());
-            if let (true, Some(dtype)) = (is_pair, indices.part.dtype().known()) {
-                check_rows_ascend(dtype, columns, rows).map_err(|err| self.locate(indices, err))?;
-            }
+        let is_indices_of = |wanted: &Wanted<'_>, layout| {
+            wanted.tensor.layout() == Known::Known(layout)
+                && wanted.part.role() == Known::Known(Role::Indices)
+                && wanted.is_whole()
+        };
+        for (at, (indices, bytes)) in parts.iter().enumerate() {
+            let Some(dtype) = indices.part.dtype().known() else { continue };
+            let checked = if is_indices_of(indices, Layout::SparseCoo) {
+                check_coordinates_differ(dtype, bytes, indices.tensor.shape())
+            } else if is_indices_of(indices, Layout::SparseCsr)
+                && let Some((indptr, rows)) = parts.get(at + 1)
+                && indptr.tensor.number() == indices.tensor.number()
+                && indptr.part.role() == Known::Known(Role::Indptr)
+                && indptr.is_whole()
+            {
+                check_rows_ascend(dtype, bytes, rows)
+            } else {
+                Ok(())
+            };
+            checked.map_err(|err| self.locate(indices, err))?;
         }
         Ok(())
     }
@@ -287,6 +297,9 @@ impl Wanted<'_> {
 
     /// The checksum that decoded bytes are always checked against: of compressed data, read as a whole.
     pub(super) fn decoded_digest(&self) -> Option<Digest> {
+        if self.part.is_plain() {
+            return None;
+        }
         let record = self.part.digest().filter(|record| record.decoded)?;
         (self.is_whole() && matches!(self.part.encoding(), Encoding::Zstd(_))).then_some(record.digest)
     }

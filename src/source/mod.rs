@@ -126,6 +126,11 @@ impl Source {
         Ok(())
     }
 
+    /// Whether the file is mapped.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.origin, Origin::Mapped(..))
+    }
+
     /// A private copy-on-write mapping of a part of the file, where the file is mapped.
     pub(crate) fn map_private(&self, offset: u64, len: usize) -> Result<Option<Memory>> {
         self.check_range(offset, len)?;

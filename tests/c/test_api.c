@@ -361,7 +361,8 @@ static void test_descriptions(void) {
     ZtTensor one;
     ZtComponent components[4];
     const char *names = NULL;
-    size_t count = 0, names_len = 0, number, i;
+    const uint64_t *shares = NULL;
+    size_t count = 0, names_len = 0, shares_count = 0, number, i;
     CHECK(zt_reader_count(reader) == SAMPLE_COUNT);
     CHECK_STATUS(zt_reader_tensors(reader, &tensors, &count), ZT_OK);
     CHECK(count == SAMPLE_COUNT);
@@ -390,6 +391,17 @@ static void test_descriptions(void) {
     CHECK(tensors[TIED].components[0].crc32 == tensors[LARGE].components[0].crc32);
     CHECK(tensors[TIED].components[0].crc32 ==
           crc32_of((const unsigned char *)sample[TIED].parts[0].data, sample[TIED].parts[0].len));
+
+    CHECK_STATUS(zt_reader_shares(reader, &shares, &shares_count), ZT_OK);
+    for (number = 0, i = 0; i < count; i++) {
+        size_t first = (size_t)(tensors[i].components - tensors[0].components);
+        CHECK(first == number);
+        number += tensors[i].component_count;
+        CHECK((shares[first] != 0) == (i == TIED || i == LARGE));
+    }
+    CHECK(shares_count == number);
+    CHECK(shares[tensors[TIED].components - tensors[0].components] ==
+          shares[tensors[LARGE].components - tensors[0].components]);
 
     /* Failures write nothing. */
     memset(&one, 0x55, sizeof one);

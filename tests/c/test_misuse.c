@@ -32,6 +32,7 @@ static ZtWriter *out_writer;
 static const ZtTensor *out_tensors;
 static const ZtSpan *out_spans;
 static const char *out_text;
+static const uint64_t *out_shares;
 static size_t out_number;
 static ZtDtype out_dtype;
 static ZtTensor out_tensor;
@@ -46,6 +47,7 @@ static void reset(void) {
     out_tensors = (const ZtTensor *)untouched;
     out_spans = (const ZtSpan *)untouched;
     out_text = (const char *)untouched;
+    out_shares = (const uint64_t *)untouched;
     out_number = 4321;
     out_dtype = 4321;
     memset(&out_tensor, 0x77, sizeof out_tensor);
@@ -55,8 +57,8 @@ static void reset(void) {
 static int is_untouched(void) {
     const void *untouched = &marker;
     return out_reader == untouched && out_buffer == untouched && out_batch == untouched && out_writer == untouched &&
-           out_tensors == untouched && out_spans == untouched && out_text == untouched && out_number == 4321 &&
-           out_dtype == 4321 && out_tensor.reserved == 0x77777777 && out_components[0].filter == 0x77777777;
+           out_tensors == untouched && out_spans == untouched && out_text == untouched &&
+           out_shares == untouched && out_number == 4321 && out_dtype == 4321 && out_tensor.reserved == 0x77777777 && out_components[0].filter == 0x77777777;
 }
 
 /* The call must give this status and change no out-pointer. */
@@ -172,6 +174,7 @@ static void test_reader_tells(void) {
         CHECK(zt_reader_format(wrong[i]) == NULL);
         REFUSED(zt_reader_tensors(wrong[i], &out_tensors, &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_describe(wrong[i], 0, &out_tensor, out_components, 3), ZT_ERR_ARGUMENT);
+        REFUSED(zt_reader_shares(wrong[i], &out_shares, &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_names(wrong[i], &out_text, &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_find(wrong[i], "dense", &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_metadata(wrong[i], &out_buffer), ZT_ERR_ARGUMENT);
@@ -195,6 +198,10 @@ static void test_reader_tells(void) {
     REFUSED(zt_reader_describe(reader, CSR, &out_tensor, out_components, 2), ZT_ERR_SIZE);
     CHECK_STATUS(zt_reader_describe(reader, CSR, &out_tensor, out_components, SIZE_MAX), ZT_OK);
     reset();
+
+    REFUSED(zt_reader_shares(NULL, &out_shares, &out_number), ZT_ERR_NULL);
+    REFUSED(zt_reader_shares(reader, NULL, &out_number), ZT_ERR_NULL);
+    REFUSED(zt_reader_shares(reader, &out_shares, NULL), ZT_ERR_NULL);
 
     REFUSED(zt_reader_names(NULL, &out_text, &out_number), ZT_ERR_NULL);
     REFUSED(zt_reader_names(reader, NULL, &out_number), ZT_ERR_NULL);

@@ -106,7 +106,7 @@ const TABLE: &[(&str, Fate, &str)] = &[
     ),
     ("2.x-handmade/badsize", Refused(ErrorKind::Truncated), "the shard is not the one that was meant"),
     ("2.x-handmade/bool_dtype", Refused(ErrorKind::UnknownDtype), "bool is a logical type"),
-    ("2.x-handmade/coo_dup", Opens, "an entry that stands twice is summed, as SciPy does"),
+    ("2.x-handmade/coo_dup", Fails(ErrorKind::Sparse), "of generation 2 an entry stands once"),
     ("2.x-handmade/coo_range", Fails(ErrorKind::Sparse), ""),
     ("2.x-handmade/dig_md5", Reads, "a checksum that nobody knows checks nothing"),
     ("2.x-handmade/empty_parts", Refused(ErrorKind::Index), ""),

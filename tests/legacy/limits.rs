@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use ztensor::{DType, ErrorKind, Known, Layout, Mode};
+use ztensor::{DType, ErrorKind, Known, Layout, Mode, ReadOptions, Reader};
 
 use super::build::{Cbor, gen01, gen1, gen2, index2, map, part};
 use super::{from_bytes, open, read_all};
@@ -168,4 +168,140 @@ fn overlapping_blobs_of_1_x_are_not_mixed_up() {
     let batch = reader.read_many(&[0, 1], None).unwrap();
     assert_eq!(batch.buffer(0).unwrap().as_slice(), &padded[..24]);
     assert_eq!(batch.buffer(1).unwrap().as_slice(), content);
+}
+
+#[test]
+fn padding_between_small_tensors_takes_no_memory() {
+    let blobs: Vec<[u8; 16]> = (0..300u16).map(|at| [at as u8; 16]).collect();
+    let tensors: Vec<u8> = blobs
+        .iter()
+        .enumerate()
+        .flat_map(|(at, _)| {
+            let data = map([("data", part("u8", 4096 * (at as u64 + 1), 16))]);
+            let tensor = map([("layout", "dense".into()), ("shape", [16].into()), ("parts", data)]);
+            [Cbor::from(&*format!("{at:03}")).bytes(), tensor.bytes()].concat()
+        })
+        .collect();
+    let parts: Vec<&[u8]> = blobs.iter().map(|blob| &blob[..]).collect();
+    let file = gen2(&parts, &map([("objects", counted(5, 300, &tensors))]).bytes());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.zt");
+    std::fs::write(&path, file).unwrap();
+    for mode in [Mode::Mmap, Mode::Read] {
+        let reader = open(&path, mode, true).unwrap();
+        let batch = reader.read_many(&(0..300).collect::<Vec<_>>(), None).unwrap();
+        let taken: usize = (0..batch.memory_count()).map(|at| batch.memory(at).unwrap().len()).sum();
+        assert!(taken <= 300 * 64, "{taken} bytes for 300 tensors of 16");
+        for (at, blob) in blobs.iter().enumerate() {
+            assert_eq!(batch.buffer(at).unwrap().as_slice(), blob);
+        }
+    }
+}
+
+/// `count` times the bytes that `item` makes of a number.
+fn many(count: u32, item: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    (0..count).flat_map(item).collect()
+}
+
+/// A map or array of `count` items, given its first byte without the length.
+fn counted(major: u8, count: u32, items: &[u8]) -> Cbor {
+    // Spelled as shortly as can be.
+    let head = match count {
+        0x100..0x1_0000 => [&[major << 5 | 25][..], &(count as u16).to_be_bytes()].concat(),
+        _ => [&[major << 5 | 26][..], &count.to_be_bytes()].concat(),
+    };
+    Cbor::Raw([&head, items].concat())
+}
+
+/// What an index can hold that takes the most memory for its bytes, one file for each.
+fn greedy() -> Vec<(&'static str, Vec<u8>)> {
+    // Just more than arrays hold that have grown to twice their size so far.
+    const COUNT: u32 = (1 << 18) + 100;
+    const CROWDS: u32 = COUNT.div_ceil(255);
+    let text = |text: &str| Cbor::from(text).bytes();
+    let name = |at: u32| text(&format!("{at:x}"));
+    let empty = map([("shape", Cbor::Array(vec![])), ("format", "x".into()), ("components", map([]))]);
+    let root = |tensors: Cbor| map([("version", "1.2.0".into()), ("objects", tensors)]);
+    let checked = map([
+        ("dtype", "".into()),
+        ("offset", 64.into()),
+        ("length", 0.into()),
+        ("digest", "sha256:".into()),
+    ]);
+    // As many components as a tensor may have, each with a checksum.
+    let parts = counted(5, 255, &many(255, |at| [name(at), checked.bytes()].concat()));
+    let crowded = map([("shape", Cbor::Array(vec![])), ("format", "x".into()), ("components", parts)]);
+    let entry = map([
+        ("name", "".into()),
+        ("dtype", "uint16".into()),
+        ("shape", [0].into()),
+        ("encoding", "raw".into()),
+        ("offset", 64.into()),
+        ("size", 0.into()),
+        ("data_endianness", "big".into()),
+        ("checksum", "sha256:".into()),
+    ]);
+    let seekable = part("u8", 4096, 0)
+        .set(&["encoding"], "zt.zstd-seekable/1")
+        .set(&["decoded_length"], 0)
+        .set(&["digest"], "xxh3:0000000000000000");
+    let tensor =
+        map([("layout", "dense".into()), ("shape", [0].into()), ("parts", map([("data", seekable)]))]);
+    // Sorted as the deterministic form asks for, since all names are of one length.
+    let sorted = many(COUNT, |at| [text(&format!("{at:06}")), tensor.bytes()].concat());
+    let attributes = counted(5, COUNT, &many(COUNT, |at| [name(at), vec![0x80]].concat()));
+    let tiny = |tensors: &[u8], count| root(counted(5, count, tensors)).bytes();
+    vec![
+        (
+            "tensors of no parts",
+            gen1(&[], &tiny(&many(COUNT, |at| [name(at), empty.bytes()].concat()), COUNT)),
+        ),
+        (
+            "tensors of one name",
+            gen1(&[], &tiny(&many(COUNT, |_| [text(""), empty.bytes()].concat()), COUNT)),
+        ),
+        ("components", gen1(&[], &tiny(&many(CROWDS, |at| [name(at), crowded.bytes()].concat()), CROWDS))),
+        ("oldest entries", gen01(&[], &counted(4, COUNT, &many(COUNT, |_| entry.bytes())).bytes())),
+        ("seekable", gen2(&[], &map([("objects", counted(5, COUNT, &sorted))]).bytes())),
+        ("attributes", gen1(&[], &root(map([])).set(&["attributes"], attributes).bytes())),
+    ]
+}
+
+/// The most memory that this process had at once, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "the peak is asked from /proc")]
+fn opening_takes_memory_in_proportion_to_the_file() {
+    const FILE: &str = "ZTENSOR_TEST_FILE";
+    if let Some(path) = std::env::var_os(FILE) {
+        // In a process of its own, whose peak nothing else raises.
+        let mode = if std::env::var_os("ZTENSOR_TEST_READ").is_some() { Mode::Read } else { Mode::Mmap };
+        let before = peak();
+        let opened = Reader::open(path, ReadOptions { mode, threads: 1, verify: false });
+        print!("<{}>", peak() - before);
+        drop(opened);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (what, file) in greedy() {
+        let path = dir.path().join("greedy.zt");
+        std::fs::write(&path, &file).unwrap();
+        for mode in [Mode::Mmap, Mode::Read] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "limits::opening_takes_memory_in_proportion_to_the_file", "--nocapture"]);
+            child.env(FILE, &path);
+            if mode == Mode::Read {
+                child.env("ZTENSOR_TEST_READ", "1");
+            }
+            let said = String::from_utf8(child.output().unwrap().stdout).unwrap();
+            let peak = said.split(['<', '>']).nth(1).unwrap().parse::<usize>().unwrap();
+            let limit = (16 << 20) + 4 * file.len();
+            assert!(peak <= limit, "{what}, {mode:?}: {peak} bytes for a file of {}", file.len());
+        }
+    }
 }

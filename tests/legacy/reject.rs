@@ -75,6 +75,18 @@ fn csr_sizes(values: u64, indices: &str, indptr: u64) -> Vec<u8> {
     gen2(&[&[0; 12], &[0; 24], &[0; 24]], &csr(parts).bytes())
 }
 
+/// Three entries of a 2 by 3 matrix in coordinates: rows, then columns.
+fn coo_file(rows: [u32; 3], columns: [u32; 3]) -> Vec<u8> {
+    let words = [rows, columns].concat().into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>();
+    let parts = [("values", part("f32", 4096, 12)), ("coords", part("u32", 8192, 24))];
+    gen2(&[&[0; 12], &words], &index2("zt.sparse_coo/1", &[2, 3], map(parts)).bytes())
+}
+
+fn coo_types(values: u64, coords: &str) -> Vec<u8> {
+    let parts = [("values", part("f32", 4096, values)), ("coords", part(coords, 8192, 24))];
+    gen2(&[&[0; 12], &[0; 24]], &index2("zt.sparse_coo/1", &[2, 3], map(parts)).bytes())
+}
+
 fn f4(len: u64, blob: &[u8]) -> Vec<u8> {
     let data = part("u8", 4096, len).set(&["type"], "f4_e2m1");
     gen2(&[blob], &index2("dense", &[5], map([("data", data)])).bytes())
@@ -86,9 +98,14 @@ fn typed(dtype: &str, logical: &str, shape: &[u64]) -> Cbor {
 
 #[test]
 fn a_good_file_is_read() {
-    for file in
-        [with(plain2()), csr_file([0, 2, 1], [0, 2, 3]), with(sharded("ignored".into()).without(&["shards"]))]
-    {
+    for file in [
+        with(plain2()),
+        csr_file([0, 2, 1], [0, 2, 3]),
+        coo_file([1, 0, 1], [0, 2, 2]),
+        // A reserved field of the footer that is not 0.
+        flipped(12),
+        with(sharded("ignored".into()).without(&["shards"])),
+    ] {
         let reader = from_bytes(&file).unwrap();
         read_all(&reader, true).unwrap();
         reader.verify(|_, _| true).unwrap();
@@ -153,6 +170,9 @@ fn what_must_be_refused_when_it_is_opened_is() {
         ("shape-product-overflow", with(plain2().set(&["objects", "w", "shape"], [u64::MAX, 2])), Shape),
         ("blob-misaligned", with(plain2().set(&at("blob"), [4100, 24])), Offset),
         ("blob-offset-zero", with(plain2().set(&at("blob"), [0, 24])), Offset),
+        ("empty-blob-offset-zero", with(empty_at(0)), Offset),
+        ("empty-blob-misaligned", with(empty_at(4100)), Offset),
+        ("empty-blob-out-of-bounds", with(empty_at(1 << 40)), Offset),
         ("blob-out-of-bounds", with(plain2().set(&at("blob"), [1 << 40, 24])), Offset),
         ("blob-past-u64", with(plain2().set(&at("blob"), [u64::MAX - 4095, u64::MAX])), Offset),
         ("blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(None)), Overlap),
@@ -182,6 +202,11 @@ fn what_must_be_refused_when_it_is_opened_is() {
         ("csr-mixed-indices", csr_sizes(12, "u32", 24), Layout),
         ("csr-indptr-count", csr_sizes(12, "u64", 16), Size),
         ("csr-values-size", csr_sizes(11, "u64", 24), Size),
+        ("csr-rank", with_rank("zt.sparse_csr/1", &[6]), Layout),
+        ("coo-rank", with_rank("zt.sparse_coo/1", &[]), Layout),
+        ("coo-signed-coords", coo_types(12, "i32"), Layout),
+        ("coo-narrow-coords", coo_types(12, "u16"), Layout),
+        ("coo-coords-size", coo_types(8, "u32"), Size),
     ];
     for (rule, file, kind) in cases {
         match from_bytes(&file) {
@@ -189,6 +214,30 @@ fn what_must_be_refused_when_it_is_opened_is() {
             Err(err) => assert_eq!(err.kind(), kind, "{rule}: {err}"),
         }
     }
+}
+
+/// An index of an empty tensor whose blob stands here.
+fn empty_at(offset: u64) -> Cbor {
+    index2("dense", &[0, 3], map([("data", part("f32", offset, 0))]))
+}
+
+/// A sparse tensor of this shape, whose parts are all there.
+fn with_rank(layout: &str, shape: &[u64]) -> Vec<u8> {
+    let parts = [
+        ("values", part("f32", 4096, 12)),
+        if layout.contains("csr") {
+            ("indices", part("u32", 8192, 12))
+        } else {
+            ("coords", part("u32", 8192, 12))
+        },
+    ];
+    let index = index2(layout, shape, map(parts));
+    let index = if layout.contains("csr") {
+        index.set(&["objects", "w", "parts", "indptr"], part("u32", 12288, 28))
+    } else {
+        index
+    };
+    gen2(&[&[0; 12], &[0; 12], &[0; 28]], &index.bytes())
 }
 
 /// Two tensors, of which the second begins inside the first, in this file or in a shard that is not there.
@@ -221,6 +270,8 @@ fn what_must_fail_when_it_is_used_does() {
         ("csr-index-out-of-cols", csr_file([0, 3, 1], [0, 2, 3]), Some(Sparse), None),
         ("csr-row-not-increasing", csr_file([2, 0, 1], [0, 2, 3]), Some(Sparse), None),
         ("csr-column-twice", csr_file([2, 2, 1], [0, 2, 3]), Some(Sparse), None),
+        ("coo-coordinates-twice", coo_file([1, 0, 1], [2, 2, 2]), Some(Sparse), None),
+        ("coo-coordinate-out-of-shape", coo_file([1, 0, 2], [0, 2, 2]), Some(Sparse), None),
         ("unknown-encoding", unknown_encoding(), Some(UnknownEncoding), None),
         ("unknown-ltype", with(typed("u8", "x", &[24])), Some(UnknownDtype), None),
         (

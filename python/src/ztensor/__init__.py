@@ -1,9 +1,11 @@
 """Tensor files that load without a copy, compress losslessly and detect damage.
 
 ``Writer`` and ``Reader`` work with NumPy arrays, SciPy sparse matrices and torch tensors; ``ztensor.numpy`` and
-``ztensor.torch`` save and load whole dictionaries. torch, SciPy and ml_dtypes are imported only when they are asked for.
+``ztensor.torch`` save and load whole dictionaries; ``convert`` brings files of older generations to the present format.
+torch, SciPy and ml_dtypes are imported only when they are asked for.
 """
 
+from ztensor._convert import convert
 from ztensor._metadata import TensorMetadata
 from ztensor._reader import Reader
 from ztensor._writer import Writer
@@ -33,6 +35,7 @@ __all__ = [
     "Reader",
     "Writer",
     "TensorMetadata",
+    "convert",
     "ZTensorError",
     "ArgumentError",
     "CancelledError",

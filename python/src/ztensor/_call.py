@@ -60,24 +60,33 @@ def buffer_view(pointer: Any, size: int) -> Any:
     return ffi.buffer(data, size)
 
 
-def take_json(pointer: Any) -> dict[str, Any]:
-    """The key-values in a ``ZtBuffer *`` of JSON, which is freed."""
+class Json(bytes):
+    """Key-values as the JSON text that C gives and takes."""
+
+
+def take_text(pointer: Any) -> Json:
+    """The JSON in a ``ZtBuffer *``, which is freed."""
     try:
-        found: dict[str, Any] = json.loads(
-            ffi.unpack(ffi.cast("char *", lib.zt_buffer_data(pointer)), lib.zt_buffer_len(pointer))
-        )
-        return {key: _untagged(value) for key, value in found.items()}
+        return Json(ffi.unpack(ffi.cast("char *", lib.zt_buffer_data(pointer)), lib.zt_buffer_len(pointer)))
     finally:
         lib.zt_buffer_free(pointer)
 
 
-def to_json(metadata: Mapping[str, Any] | None, what: str) -> bytes:
+def take_json(pointer: Any) -> dict[str, Any]:
+    """The key-values in a ``ZtBuffer *`` of JSON, which is freed."""
+    found: dict[str, Any] = json.loads(take_text(pointer))
+    return {key: _untagged(value) for key, value in found.items()}
+
+
+def to_json(metadata: Mapping[str, Any] | Json | None, what: str) -> bytes:
     """Key-values as the JSON text that C takes.
 
     Values are None, bool, int of 64 bits, float, str, bytes, and lists, tuples and mappings of these.
     """
     if metadata is None:
         return b""
+    if isinstance(metadata, Json):
+        return metadata
     if not isinstance(metadata, Mapping):
         raise ArgumentError(f"{what} is a mapping from str to values, not {type(metadata).__name__}")
     try:

@@ -115,6 +115,15 @@ class Description:
         """The element types of the components."""
         return [self._components[at].dtype for at in range(self.tensor.component_count)]
 
+    def unknown(self) -> str:
+        """The layout, element type or encoding that is not known, in words; empty if all are."""
+        kinds = [("layout", self.layout, self.tensor.layout_name), ("element type", self.dtype, self.tensor.dtype_name)]
+        for at in range(self.tensor.component_count):
+            component = self._components[at]
+            kinds.append(("element type", component.dtype, component.dtype_name))
+            kinds.append(("encoding", component.encoding, component.encoding_name))
+        return next((f"the {kind} {text(name)!r}" for kind, code, name in kinds if not code), "")
+
     def metadata(self, reader: Any) -> TensorMetadata:
         """All that the file says of the tensor."""
         tensor = self.tensor
