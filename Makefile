@@ -16,7 +16,7 @@ SITE := build/site
 IN_SITE := PYTHONPATH=$(CURDIR)/$(SITE)
 
 RUST_SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src -name '*.rs')
-PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*')
+PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*') ztensor.h ztensor.hpp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

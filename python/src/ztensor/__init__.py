@@ -5,6 +5,7 @@
 """
 
 from ztensor._metadata import TensorMetadata
+from ztensor._paths import get_include, get_library
 from ztensor._reader import Reader
 from ztensor._writer import Writer
 from ztensor.errors import (
@@ -33,6 +34,8 @@ __all__ = [
     "Reader",
     "Writer",
     "TensorMetadata",
+    "get_include",
+    "get_library",
     "ZTensorError",
     "ArgumentError",
     "CancelledError",
