@@ -18,4 +18,4 @@ def get_library() -> str:
     ``ctypes.CDLL`` and cffi's ``dlopen`` take it. A program that was linked with a library that ``make install`` put
     somewhere looks for that one's name instead.
     """
-    return os.path.join(_PACKAGE, "_native", "libztensor.so")
+    return os.path.join(_PACKAGE, "_native", "lib_native.so")
