@@ -36,11 +36,15 @@ fn write(path: &str, count: usize) -> Result<f64, Box<dyn Error>> {
 fn read(path: &str, count: usize) -> Result<f64, Box<dyn Error>> {
     let start = Instant::now();
     let reader = Reader::open(path, ReadOptions::default())?;
+    // C gets the descriptions of all tensors.
+    let elements: u64 = reader.index().iter().map(|info| info.shape().iter().product::<u64>()).sum();
     let numbers: Vec<usize> = (0..reader.index().len()).collect();
     let batch = reader.read_many(&numbers, None)?;
     let seconds = start.elapsed().as_secs_f64();
-    if batch.spans().len() != count {
-        return Err(format!("{} tensors instead of {count}", batch.spans().len()).into());
+    if batch.spans().len() != count || elements != 4 * count as u64 {
+        return Err(
+            format!("{} tensors of {elements} elements instead of {count}", batch.spans().len()).into()
+        );
     }
     Ok(seconds)
 }

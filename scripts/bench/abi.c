@@ -173,16 +173,21 @@ static double write_many(size_t count) {
 static double read_many(size_t count) {
     const ZtTensor *tensors;
     ZtBatch *batch;
-    size_t found;
+    size_t found, i;
+    uint64_t elements = 0;
     double start = now();
     check(zt_reader_open(path, ZT_READ_MMAP, 0, &reader));
     check(zt_reader_tensors(reader, &tensors, &found));
+    for (i = 0; i < found; i++) {
+        elements += tensors[i].shape[0];
+    }
     check(zt_reader_read_many(reader, NULL, 0, ZT_VERIFY_OFF, &batch));
-    if (found != count) {
+    start = now() - start;
+    if (found != count || elements != 4 * count) {
         fprintf(stderr, "%zu tensors instead of %zu\n", found, count);
         exit(1);
     }
-    return now() - start;
+    return start;
 }
 
 int main(int argc, char **argv) {
