@@ -24,7 +24,7 @@ if ! command -v "$tool" >/dev/null; then
         rm -r "$folder/packages"
         touch "$folder/.complete"
     fi
-    libraries=$(find "$folder/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
+    libraries=$(find "$folder" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
     export PATH=$folder/usr/bin:$PATH LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
 exec "$@"
