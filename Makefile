@@ -19,11 +19,12 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 RUST_SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src -name '*.rs')
-PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*')
+PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*') ztensor.h ztensor.hpp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel deny advisories soak wheel develop demo bench clean
+.PHONY: install uninstall docs abi test-install test-examples test-bindings
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -46,7 +47,7 @@ lint: tools ## check format and lints, warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings
 
-test: lint deny test-rust test-c test-python test-wheel ## run everything; sets up all that it needs
+test: lint deny test-rust test-c test-install test-python test-wheel test-examples ## run everything; sets up all that it needs
 
 test-rust: tools ## Rust tests; the header in sync with the code is one of them
 	$(CARGO) test
@@ -80,6 +81,45 @@ develop: $(ENVIRONMENT)/.complete ## put the library beside the Python sources, 
 	rm -rf python/src/ztensor/_native
 	cd python/src && $(ENV_PYTHON) -m zipfile -e ../../build/develop/ztensor-*.whl ../../build/develop
 	cp -r build/develop/ztensor/_native python/src/ztensor/
+
+# C and other languages.
+CAPI := $(or $(CARGO_TARGET_DIR),target)/install
+# CMake and pkg-config as the machine has them, or else from PyPI, in an environment of their own.
+BUILD_TOOLS := $(CACHE)/build-tools
+FIND_TOOL = $(or $(shell command -v $(1)),$(BUILD_TOOLS)/bin/$(2))
+CMAKE ?= $(call FIND_TOOL,cmake,cmake)
+PKG_CONFIG ?= $(call FIND_TOOL,pkg-config,pkgconf)
+
+install: $(CAPI)/.complete ## install library, header, pkg-config and CMake files: PREFIX=/usr/local, DESTDIR
+	PREFIX="$(PREFIX)" LIBDIR="$(LIBDIR)" INCLUDEDIR="$(INCLUDEDIR)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(CAPI)
+
+uninstall: ## take away what install put there, with the same variables
+	PREFIX="$(PREFIX)" LIBDIR="$(LIBDIR)" INCLUDEDIR="$(INCLUDEDIR)" DESTDIR="$(DESTDIR)" scripts/install.sh uninstall $(CAPI)
+
+docs: ## render ztensor.h and ztensor.hpp to build/docs/index.html, warnings as errors
+	mkdir -p build/docs
+	scripts/with_tool.sh doxygen doxygen $(CACHE)/tools -- doxygen Doxyfile
+
+abi: tools ## write tests/abi/current.txt, what the library shows to programs, after something was added
+	$(CARGO) build --quiet
+	$(PYTHON) scripts/abi.py ztensor.h $(or $(CARGO_TARGET_DIR),target)/debug/libztensor.so > tests/abi/current.txt
+
+test-install: $(CAPI)/.complete | $(filter $(BUILD_TOOLS)/%,$(CMAKE) $(PKG_CONFIG)) ## an outside project against the installed library, by pkg-config and CMake
+	CMAKE="$(CMAKE)" PKG_CONFIG="$(PKG_CONFIG)" scripts/test_install.sh
+
+test-examples: $(CAPI)/.complete $(SITE)/.installed ## examples in other languages, those whose toolchain is here
+	PYTHON=$(ENV_PYTHON) $(IN_SITE) scripts/test_bindings.sh
+
+test-bindings: $(CAPI)/.complete $(SITE)/.installed ## the same, with all that they need installed first
+	PYTHON=$(ENV_PYTHON) $(IN_SITE) scripts/test_bindings.sh --install
+
+$(CAPI)/.complete: $(RUST_SOURCES) ztensor.h scripts/build_capi.sh | tools
+	scripts/build_capi.sh $(CAPI)
+	touch $@
+
+$(BUILD_TOOLS)/bin/cmake $(BUILD_TOOLS)/bin/pkgconf:
+	$(PYTHON) -m venv $(BUILD_TOOLS)
+	$(BUILD_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check cmake pkgconf
 
 demo: tools ## save a real model to .zt and load it back, bit for bit
 	scripts/demo.sh

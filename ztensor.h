@@ -1,60 +1,107 @@
-/*
- * ztensor: tensor files that load without a copy, compress losslessly and detect damage.
+/**
+ * @mainpage ztensor.h
  *
- * This header is generated from src/ffi; `make header` writes it. It is also the manual.
+ * Tensor files that load without a copy, compress losslessly and detect damage.
  *
+ * This header is the manual. It is generated from src/ffi: `make header` writes it, `make docs` renders it.
  *
- * A FIRST LOOK
+ * ## A first look
+ *
+ * A program that writes a file of one tensor and reads it back:
  *
  *     #include <stdio.h>
+ *     #include <string.h>
  *     #include "ztensor.h"
  *
- *     int main(void) {
+ *     static ZtStatus save(const char *path) {
+ *         static const float values[2][3] = {{1, 2, 3}, {4, 5, 6}};
+ *         static const uint64_t shape[] = {2, 3};
+ *         ZtComponentSpec data = {0};
+ *         ZtTensorSpec tensor = {0};
+ *         data.data = values;
+ *         data.len = sizeof values;
+ *         data.dtype = ZT_FLOAT32;
+ *         tensor.name = "weights";
+ *         tensor.name_len = strlen(tensor.name);
+ *         tensor.shape = shape;
+ *         tensor.ndim = 2;
+ *         tensor.dtype = ZT_FLOAT32;
+ *         tensor.layout = ZT_DENSE;
+ *         tensor.components = &data;
+ *         tensor.component_count = 1;
+ *         tensor.level = 3;
+ *
+ *         ZtWriter *writer;
+ *         ZtStatus status = zt_writer_create(path, ZT_FSYNC_AUTO, 0, "{\"epoch\": 3}", &writer);
+ *         if (status) return status;
+ *         status = zt_writer_add(writer, &tensor, 1);
+ *         if (!status) status = zt_writer_finish(writer);
+ *         zt_writer_free(writer);
+ *         return status;
+ *     }
+ *
+ *     static ZtStatus load(const char *path) {
  *         ZtReader *reader;
- *         if (zt_reader_open("model.zt", ZT_READ_MMAP, 0, &reader)) {
- *             fprintf(stderr, "%s\n", zt_last_error_message());
- *             return 1;
- *         }
- *         size_t number;
  *         ZtBuffer *weights;
- *         if (zt_reader_find(reader, "weights", &number) ||
- *             zt_reader_read(reader, number, 0, ZT_VERIFY_ON, &weights)) {
+ *         size_t number;
+ *         ZtStatus status = zt_reader_open(path, ZT_READ_MMAP, 0, &reader);
+ *         if (status) return status;
+ *         status = zt_reader_find(reader, "weights", &number);
+ *         if (!status) status = zt_reader_read(reader, number, 0, ZT_VERIFY_ON, &weights);
+ *         zt_reader_free(reader);
+ *         if (status) return status;
+ *         const float *values = zt_buffer_data(weights);
+ *         size_t count = zt_buffer_len(weights) / sizeof *values;
+ *         for (size_t i = 0; i < count; i++) printf("%g\n", values[i]);
+ *         zt_buffer_free(weights);
+ *         return ZT_OK;
+ *     }
+ *
+ *     int main(void) {
+ *         if (save("model.zt") || load("model.zt")) {
  *             fprintf(stderr, "%s\n", zt_last_error_message());
- *             zt_reader_free(reader);
  *             return 1;
  *         }
- *         zt_reader_free(reader);
- *         // A program that does not know what the file holds asks zt_reader_describe() first.
- *         const float *values = zt_buffer_data(weights);
- *         if (zt_buffer_len(weights) >= sizeof *values) printf("%f\n", values[0]);
- *         zt_buffer_free(weights);
  *         return 0;
  *     }
  *
- * tests/c has a program that writes and one that reads, with every layout.
+ * To compile it: `cc program.c $(pkg-config --cflags --libs ztensor)`. A program that does not know what a file holds
+ * asks zt_reader_tensors() or zt_reader_describe() first.
  *
+ * ## Chapters
  *
- * CONVENTIONS
+ * In the order of this header: @ref handles, @ref status, @ref codes, @ref opening, @ref describing, @ref reading,
+ * @ref bytes, @ref writing, @ref version.
  *
- * Status     A function that can fail returns a ZtStatus: 0 is success, so `if (zt_...)` is the failure. What
- *            went wrong, in words, is zt_last_error_message().
- * Arguments  Receiver, inputs, outputs. A const receiver is not changed. Results leave through out_ pointers, which
- *            are written on success only, and never in part.
- * Ownership  Reader, writer, batch and buffer are opaque handles. Each has one _free function, which takes NULL.
- *            Buffers and batches outlive their reader. Everything else that a function points to belongs to the
- *            reader and lives as long, or as long as the library.
- * NULL       Is refused with ZT_ERR_NULL where nothing is said of it. An array may be NULL if its length is 0.
- * Handles    A handle of the wrong type, and usually one that was freed, is refused with ZT_ERR_ARGUMENT. That is a
- *            help in finding mistakes, not a promise: memory that was freed may hold anything by now. Functions that return
- *            no status give 0 or NULL for such a handle, and _free leaves it alone.
- * Threads    Any number of threads may use one reader. A writer is used by one at a time.
- * Text       UTF-8. Paths are the filesystem's bytes.
- * Numbers    Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
- *            the layout states. Lengths are bytes unless they are called counts.
- * Defects    No panic leaves the library; a defect is reported as ZT_ERR_PANIC.
+ * ## Conventions
  *
+ * - **Status.** A function that can fail returns a ZtStatus: 0 is success, so `if (zt_...)` is the failure. What went
+ *   wrong, in words, is zt_last_error_message().
+ * - **Arguments.** Receiver, inputs, outputs. A const receiver is not changed. Results leave through out_ pointers,
+ *   which are written on success only, and never in part.
+ * - **Ownership.** Reader, writer, batch and buffer are opaque handles. Each has one _free function, which takes NULL.
+ *   Buffers and batches outlive their reader. Everything else that a function points to belongs to the reader and
+ *   lives as long, or as long as the library.
+ * - **NULL.** Is refused with ZT_ERR_NULL where nothing is said of it. An array may be NULL if its length is 0.
+ * - **Handles.** A handle of the wrong type, and usually one that was freed, is refused with ZT_ERR_ARGUMENT. That is a
+ *   help in finding mistakes, not a promise: memory that was freed may hold anything by now. Functions that return no
+ *   status give 0 or NULL for such a handle, and _free leaves it alone.
+ * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
+ *   apart for each thread.
+ * - **Text.** UTF-8. Paths are the filesystem's bytes.
+ * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
+ *   the layout states. Lengths are bytes unless they are called counts.
+ * - **Elements.** Little-endian, in C order, in the file as in memory.
+ * - **Defects.** No panic leaves the library; a defect is reported as ZT_ERR_PANIC.
  *
- * FILES FROM STRANGERS
+ * ## What stays as it is
+ *
+ * "Since" says which ABI brought a function; what has no such line came with ABI 1. Within one ABI functions and
+ * constants are added, and nothing that is there changes or goes: no signature, no number, no size or field of a struct.
+ * A program that was compiled with an older header of the same ABI runs with a newer library. Sizes and offsets are those
+ * of machines with 64-bit pointers.
+ *
+ * ## Files from strangers
  *
  * Nothing in a file is executed. Opening checks every rule of the format that needs no tensor data, in memory that
  * follows the size of the index; reading checks the rest before memory is taken. Compressed data carries a checksum that
@@ -64,12 +111,11 @@
  * Whoever may write to a file while it is mapped can change bytes under the program, or end it with SIGBUS by truncating
  * the file. ZT_READ_OWNED reads instead of mapping.
  *
+ * ## Other languages
  *
- * GROUPS
- *
- * Errors: zt_last_error_message, zt_status_name. Version: zt_abi_version, zt_version.
- * Names of codes: zt_dtype_..., zt_layout_name, zt_role_name, zt_encoding_name, zt_filter_name.
- * Reading: zt_reader_... Bytes: zt_buffer_..., zt_batch_... Writing: zt_writer_...
+ * C++ has `ztensor.hpp`, which stands beside this header: handles that free themselves, exceptions, views. What
+ * understands declarations but no preprocessor, such as cffi in Python, takes this file without the lines that begin
+ * with #, but for `#define ZT_...`, and without the two that say `extern "C"`. docs/c-api.md shows both.
  */
 
 #ifndef ZTENSOR_H
@@ -78,66 +124,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/**
- * The version of this header's functions and structs. Compare it with zt_abi_version() when the library is
- * loaded at run time.
- */
-#define ZT_ABI_VERSION 1
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /**
- * Map the file: bytes come in when they are touched. This is the default. If somebody truncates the file
- * meanwhile, touching what was cut off ends the process with SIGBUS.
- */
-#define ZT_READ_MMAP 0
-
-/**
- * Read the file into memory of the library's own instead. For network filesystems, and for files that somebody
- * may truncate, which then is an error.
- */
-#define ZT_READ_OWNED 1
-
-/**
- * Check the checksum of raw data too, each time that it is read. Compressed data is always checked.
- */
-#define ZT_READ_VERIFY 2
-
-/**
- * Check raw data as the reader was opened.
- */
-#define ZT_VERIFY_AS_OPENED 0
-
-/**
- * Check raw data in this call.
- */
-#define ZT_VERIFY_ON 1
-
-/**
- * Do not check raw data in this call.
- */
-#define ZT_VERIFY_OFF 2
-
-/**
- * Flush the file to the disk when it is about to replace an existing one. This is the default.
- */
-#define ZT_FSYNC_AUTO 0
-
-/**
- * Always flush the file to the disk before it takes its name.
- */
-#define ZT_FSYNC_ALWAYS 1
-
-/**
- * Never flush: after a power cut the name may hold an incomplete file.
- */
-#define ZT_FSYNC_NEVER 2
-
-/**
- * Components that were read together. Opaque.
+ * @defgroup handles Handles
  *
- * It holds a share of the memory, as every buffer that is taken from it does; they may be freed in any order.
- * Threads: may be used by several threads at once.
+ * What programs hold pointers to. Each has functions that make it and one that frees it.
+ * @{
  */
-typedef struct ZtBatch ZtBatch;
+
+/**
+ * An open file. Opaque.
+ *
+ * Made by zt_reader_open() or zt_reader_open_memory(), freed once with zt_reader_free().
+ * Threads: any number of threads may use one reader at once, without locks. Freeing it while another thread is
+ * inside a call with it is undefined.
+ */
+typedef struct ZtReader ZtReader;
 
 /**
  * Bytes in memory: a tensor's, or a text's. Opaque.
@@ -150,13 +155,12 @@ typedef struct ZtBatch ZtBatch;
 typedef struct ZtBuffer ZtBuffer;
 
 /**
- * An open file. Opaque.
+ * Components that were read together. Opaque.
  *
- * Made by zt_reader_open() or zt_reader_open_memory(), freed once with zt_reader_free().
- * Threads: any number of threads may use one reader at once, without locks. Freeing it while another thread is
- * inside a call with it is undefined.
+ * It holds a share of the memory, as every buffer that is taken from it does; they may be freed in any order.
+ * Threads: may be used by several threads at once.
  */
-typedef struct ZtReader ZtReader;
+typedef struct ZtBatch ZtBatch;
 
 /**
  * A file that is being written. Opaque.
@@ -168,289 +172,19 @@ typedef struct ZtReader ZtReader;
  */
 typedef struct ZtWriter ZtWriter;
 
+/** @} */
+
+/**
+ * @defgroup status Success and failure
+ *
+ * What calls answer, and how to learn more.
+ * @{
+ */
+
 /**
  * The outcome of a call: ZT_OK, or one of the ZT_ERR_ numbers. Numbers are never given a second meaning.
  */
 typedef int32_t ZtStatus;
-
-/**
- * Where a component's bytes lie in a batch.
- */
-typedef struct {
-  /**
-   * The number of the block of memory.
-   */
-  size_t memory;
-  /**
-   * Where the component begins in the block, in bytes.
-   */
-  size_t start;
-  /**
-   * Bytes of the component.
-   */
-  size_t len;
-} ZtSpan;
-
-/**
- * An element type; 0 is one that this library does not know.
- */
-typedef int32_t ZtDtype;
-
-/**
- * A layout; 0 is one that this library does not know.
- */
-typedef int32_t ZtLayout;
-
-/**
- * What a component is to its layout; 0 is one that this library does not know.
- */
-typedef int32_t ZtRole;
-
-/**
- * How a component is stored; 0 is one that this library does not know.
- */
-typedef int32_t ZtEncoding;
-
-/**
- * What was done to a chunk before it was compressed; 0 where nothing is compressed.
- */
-typedef int32_t ZtFilter;
-
-/**
- * What the file says of one component. All pointers belong to the reader.
- */
-typedef struct {
-  /**
-   * Name of its role, NUL-terminated.
-   */
-  const char *role_name;
-  /**
-   * Name of its element type, NUL-terminated.
-   */
-  const char *dtype_name;
-  /**
-   * "raw", "zstd", or a name that this library does not know; NUL-terminated.
-   */
-  const char *encoding_name;
-  /**
-   * Where its blob begins in the file; of generation 2, in the shard that holds it.
-   */
-  uint64_t offset;
-  /**
-   * Bytes of its blob, as stored.
-   */
-  uint64_t stored_len;
-  /**
-   * Bytes, decoded; as stored where the encoding is not known.
-   */
-  uint64_t len;
-  /**
-   * Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
-   */
-  uint64_t chunk_len;
-  /**
-   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
-   */
-  uint32_t crc32;
-  /**
-   * Whether `crc32` means something: 0 or 1.
-   */
-  int32_t has_crc32;
-  /**
-   * Its role.
-   */
-  ZtRole role;
-  /**
-   * Its element type.
-   */
-  ZtDtype dtype;
-  /**
-   * How it is stored.
-   */
-  ZtEncoding encoding;
-  /**
-   * What was done to each chunk before it was compressed.
-   */
-  ZtFilter filter;
-} ZtComponent;
-
-/**
- * What the file says of one tensor. All pointers belong to the reader.
- */
-typedef struct {
-  /**
-   * Name in UTF-8, NUL-terminated.
-   */
-  const char *name;
-  /**
-   * Bytes of the name, without the NUL.
-   */
-  size_t name_len;
-  /**
-   * Dimensions; of a scalar there are none.
-   */
-  const uint64_t *shape;
-  /**
-   * The number of dimensions.
-   */
-  size_t ndim;
-  /**
-   * Components, in the order of the layout.
-   */
-  const ZtComponent *components;
-  /**
-   * The number of components.
-   */
-  size_t component_count;
-  /**
-   * Bytes of all components, decoded.
-   */
-  uint64_t len;
-  /**
-   * Rows and columns of a block, of ZT_SPARSE_BSR and ZT_SPARSE_BSC; 0 of other layouts.
-   */
-  uint64_t blocksize[2];
-  /**
-   * Name of the element type, NUL-terminated.
-   */
-  const char *dtype_name;
-  /**
-   * Name of the layout, NUL-terminated.
-   */
-  const char *layout_name;
-  /**
-   * Element type.
-   */
-  ZtDtype dtype;
-  /**
-   * Layout.
-   */
-  ZtLayout layout;
-  /**
-   * Whether zt_reader_attributes() has something to give: 0 or 1.
-   */
-  int32_t has_attributes;
-  /**
-   * 0.
-   */
-  int32_t reserved;
-} ZtTensor;
-
-/**
- * A component, and memory of the caller that it is to be read into.
- */
-typedef struct {
-  /**
-   * The number of the tensor.
-   */
-  size_t tensor;
-  /**
-   * The number of the component.
-   */
-  size_t component;
-  /**
-   * Where the decoded bytes go.
-   */
-  void *data;
-  /**
-   * Bytes at `data`: exactly the component's decoded length.
-   */
-  size_t len;
-} ZtTarget;
-
-/**
- * Reports progress: bytes done and bytes to do. Anything but 0 asks the call to stop. It is called on the thread
- * that made the call; it must not unwind or jump out.
- */
-typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
-
-/**
- * A component to be written. Set what you do not use to 0.
- */
-typedef struct {
-  /**
-   * The elements, little-endian, in C order. Read during the call, not kept.
-   */
-  const void *data;
-  /**
-   * Bytes at `data`.
-   */
-  size_t len;
-  /**
-   * Components of one file that carry the same number, other than 0, and the same element type are the same bytes and
-   * are stored once, as tied weights are, at the level of the first. The caller vouches for it; another length is
-   * refused with ZT_ERR_ARGUMENT.
-   */
-  uint64_t share;
-  /**
-   * The element type.
-   */
-  ZtDtype dtype;
-  /**
-   * 0.
-   */
-  int32_t reserved;
-} ZtComponentSpec;
-
-/**
- * A tensor to be written. Set what you do not use to 0.
- */
-typedef struct {
-  /**
-   * The name: 1 to 4096 bytes of UTF-8 without NUL, unique in the file.
-   */
-  const char *name;
-  /**
-   * Bytes of the name; nothing needs to follow them.
-   */
-  size_t name_len;
-  /**
-   * Dimensions; NULL for a scalar.
-   */
-  const uint64_t *shape;
-  /**
-   * The number of dimensions, at most 64.
-   */
-  size_t ndim;
-  /**
-   * The components, in the order that the layout states.
-   */
-  const ZtComponentSpec *components;
-  /**
-   * The number of components.
-   */
-  size_t component_count;
-  /**
-   * The tensor's own key-values as the text of a JSON object, or NULL; as the file's in zt_writer_create(). The key
-   * "blocksize" is not to be among them where `blocksize` is set.
-   */
-  const char *attributes;
-  /**
-   * Bytes of `attributes`.
-   */
-  size_t attributes_len;
-  /**
-   * Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
-   * [blocks, rows, columns].
-   */
-  uint64_t blocksize[2];
-  /**
-   * The element type.
-   */
-  ZtDtype dtype;
-  /**
-   * The layout.
-   */
-  ZtLayout layout;
-  /**
-   * 0 stores the bytes as they are, 1 to 22 compresses them; 3 is a good choice.
-   */
-  int32_t level;
-  /**
-   * 0.
-   */
-  int32_t reserved;
-} ZtTensorSpec;
 
 /**
  * Success.
@@ -619,6 +353,43 @@ typedef struct {
 #define ZT_ERR_MEMORY 91
 
 /**
+ * Tells what went wrong in the last call on this thread that failed.
+ *
+ * The text is in English and UTF-8, names the file, the tensor and the component where they are known, and
+ * says what was found and what was expected. It is for people; programs look at the status.
+ *
+ * Ownership: the text belongs to the calling thread and stays valid until the next call on this thread that
+ * fails. Calls that succeed, getters and the `_free` functions leave it alone. It is never NULL, and empty
+ * if nothing failed yet.
+ * Threads: every thread has a text of its own.
+ * Since: ABI 1.
+ */
+const char *zt_last_error_message(void);
+
+/**
+ * Names a status, such as "CHECKSUM" for ZT_ERR_CHECKSUM, "OK" for ZT_OK. NULL for a number that is no status.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_status_name(ZtStatus status);
+
+/** @} */
+
+/**
+ * @defgroup codes Codes
+ *
+ * Numbers for what files spell as names: element types, layouts, roles, encodings, filters.
+ * @{
+ */
+
+/**
+ * An element type; 0 is one that this library does not know.
+ */
+typedef int32_t ZtDtype;
+
+/**
  * IEEE binary64.
  */
 #define ZT_FLOAT64 1
@@ -724,6 +495,39 @@ typedef struct {
 #define ZT_FLOAT4_E2M1FN_X2 21
 
 /**
+ * Names an element type as files spell it, such as "bfloat16". NULL for a code that is none: a loop from 1
+ * up to NULL sees every type.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_dtype_name(ZtDtype dtype);
+
+/**
+ * Gives the bytes of one element; 0 for a code that is no element type.
+ *
+ * Threads: any.
+ * Since: ABI 1.
+ */
+size_t zt_dtype_size(ZtDtype dtype);
+
+/**
+ * Finds an element type by the name that files spell.
+ *
+ * `name` is UTF-8 and NUL-terminated.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_UTF8, ZT_ERR_UNKNOWN_DTYPE. On error `*out_dtype` is unchanged.
+ * Since: ABI 1.
+ */
+ZtStatus zt_dtype_from_name(const char *name, ZtDtype *out_dtype);
+
+/**
+ * A layout; 0 is one that this library does not know.
+ */
+typedef int32_t ZtLayout;
+
+/**
  * All elements in C order. Component: data.
  */
 #define ZT_DENSE 1
@@ -754,6 +558,20 @@ typedef struct {
 #define ZT_SPARSE_BSC 6
 
 /**
+ * Names a layout as files spell it, such as "sparse_csr". NULL for a code that is none.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_layout_name(ZtLayout layout);
+
+/**
+ * What a component is to its layout; 0 is one that this library does not know.
+ */
+typedef int32_t ZtRole;
+
+/**
  * The elements of a dense tensor.
  */
 #define ZT_DATA 1
@@ -774,6 +592,20 @@ typedef struct {
 #define ZT_INDPTR 4
 
 /**
+ * Names a role as files spell it, such as "indptr". NULL for a code that is none.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_role_name(ZtRole role);
+
+/**
+ * How a component is stored; 0 is one that this library does not know.
+ */
+typedef int32_t ZtEncoding;
+
+/**
  * Bytes as they are.
  */
 #define ZT_RAW 1
@@ -782,6 +614,20 @@ typedef struct {
  * Chunks of zstd frames.
  */
 #define ZT_ZSTD 2
+
+/**
+ * Names an encoding as files spell it: "raw" or "zstd". NULL for a code that is none.
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_encoding_name(ZtEncoding encoding);
+
+/**
+ * What was done to a chunk before it was compressed; 0 where nothing is compressed.
+ */
+typedef int32_t ZtFilter;
 
 /**
  * Compressed as it is.
@@ -803,174 +649,6 @@ typedef struct {
  */
 #define ZT_FILTER_DELTA 4
 
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
-
-/**
- * Gives the ABI version of the library that is loaded.
- *
- * It equals ZT_ABI_VERSION of the header that the library was built with.
- *
- * Threads: any.
- * Since: ABI 1.
- */
-uint32_t zt_abi_version(void);
-
-/**
- * Gives the release of the library that is loaded, such as "1.2.3".
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_version(void);
-
-/**
- * Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
- *
- * Whole components begin at a multiple of 64 bytes.
- *
- * Ownership: valid until the buffer is freed.
- * Threads: any.
- * Since: ABI 1.
- */
-void *zt_buffer_data(const ZtBuffer *buffer);
-
-/**
- * Gives the number of a buffer's bytes; 0 if `buffer` is NULL.
- *
- * Threads: any.
- * Since: ABI 1.
- */
-size_t zt_buffer_len(const ZtBuffer *buffer);
-
-/**
- * Frees a buffer. NULL is fine.
- *
- * Its memory goes when no other buffer or batch shares it.
- * Threads: any, once.
- * Since: ABI 1.
- */
-void zt_buffer_free(ZtBuffer *buffer);
-
-/**
- * Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
- * all of the second, and so on. Components that are the same blob have the same span.
- *
- * Ownership: the array belongs to the batch and lives as long.
- * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
- * Since: ABI 1.
- */
-ZtStatus zt_batch_spans(const ZtBatch *batch,
-                        const ZtSpan **out_spans,
-                        size_t *out_count);
-
-/**
- * Gives the number of blocks of memory that a batch's components lie in; 0 if `batch` is NULL.
- *
- * Threads: any.
- * Since: ABI 1.
- */
-size_t zt_batch_memory_count(const ZtBatch *batch);
-
-/**
- * Gives a share of one of a batch's blocks of memory, as a buffer of all its bytes.
- *
- * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the batch.
- * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE. On error `*out_buffer` is unchanged.
- * Since: ABI 1.
- */
-ZtStatus zt_batch_memory(const ZtBatch *batch, size_t number, ZtBuffer **out_buffer);
-
-/**
- * Frees a batch. NULL is fine. Buffers that were taken from it stay valid.
- *
- * Threads: any, once.
- * Since: ABI 1.
- */
-void zt_batch_free(ZtBatch *batch);
-
-/**
- * Tells what went wrong in the last call on this thread that failed.
- *
- * The text is in English and UTF-8, names the file, the tensor and the component where they are known, and
- * says what was found and what was expected. It is for people; programs look at the status.
- *
- * Ownership: the text belongs to the calling thread and stays valid until the next call on this thread that
- * fails. Calls that succeed, getters and the `_free` functions leave it alone. It is never NULL, and empty
- * if nothing failed yet.
- * Threads: every thread has a text of its own.
- * Since: ABI 1.
- */
-const char *zt_last_error_message(void);
-
-/**
- * Names a status, such as "CHECKSUM" for ZT_ERR_CHECKSUM, "OK" for ZT_OK. NULL for a number that is no status.
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_status_name(ZtStatus status);
-
-/**
- * Names an element type as files spell it, such as "bfloat16". NULL for a code that is none: a loop from 1
- * up to NULL sees every type.
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_dtype_name(ZtDtype dtype);
-
-/**
- * Gives the bytes of one element; 0 for a code that is no element type.
- *
- * Threads: any.
- * Since: ABI 1.
- */
-size_t zt_dtype_size(ZtDtype dtype);
-
-/**
- * Finds an element type by the name that files spell.
- *
- * `name` is UTF-8 and NUL-terminated.
- * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_UTF8, ZT_ERR_UNKNOWN_DTYPE. On error `*out_dtype` is unchanged.
- * Since: ABI 1.
- */
-ZtStatus zt_dtype_from_name(const char *name, ZtDtype *out_dtype);
-
-/**
- * Names a layout as files spell it, such as "sparse_csr". NULL for a code that is none.
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_layout_name(ZtLayout layout);
-
-/**
- * Names a role as files spell it, such as "indptr". NULL for a code that is none.
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_role_name(ZtRole role);
-
-/**
- * Names an encoding as files spell it: "raw" or "zstd". NULL for a code that is none.
- *
- * Ownership: the text lives as long as the library is loaded.
- * Threads: any.
- * Since: ABI 1.
- */
-const char *zt_encoding_name(ZtEncoding encoding);
-
 /**
  * Names a filter as files spell it, such as "shuffle". NULL for a code that is none.
  *
@@ -979,6 +657,32 @@ const char *zt_encoding_name(ZtEncoding encoding);
  * Since: ABI 1.
  */
 const char *zt_filter_name(ZtFilter filter);
+
+/** @} */
+
+/**
+ * @defgroup opening Opening a file
+ *
+ * A reader is the way to everything in a file.
+ * @{
+ */
+
+/**
+ * Map the file: bytes come in when they are touched. This is the default. If somebody truncates the file
+ * meanwhile, touching what was cut off ends the process with SIGBUS.
+ */
+#define ZT_READ_MMAP 0
+
+/**
+ * Read the file into memory of the library's own instead. For network filesystems, and for files that somebody
+ * may truncate, which then is an error.
+ */
+#define ZT_READ_OWNED 1
+
+/**
+ * Check the checksum of raw data too, each time that it is read. Compressed data is always checked.
+ */
+#define ZT_READ_VERIFY 2
 
 /**
  * Opens a local file and reads its index. No tensor is read yet.
@@ -1042,21 +746,144 @@ size_t zt_reader_count(const ZtReader *reader);
  */
 const char *zt_reader_format(const ZtReader *reader);
 
+/** @} */
+
 /**
- * Describes all tensors in one call, in the order written. Tensor number i is element i of the array.
+ * @defgroup describing What a file holds
  *
- * The array is made by the first call and costs some 200 bytes a tensor; a program that looks at few tensors of
- * many uses zt_reader_describe().
- * The shapes of all tensors stand behind each other, from the first one's `shape` on, and so do their components.
+ * Names, shapes, types and key-values. None of it touches the data of a tensor.
+ * @{
+ */
+
+/**
+ * What the file says of one component. All pointers belong to the reader.
+ */
+typedef struct {
+  /**
+   * Name of its role, NUL-terminated.
+   */
+  const char *role_name;
+  /**
+   * Name of its element type, NUL-terminated.
+   */
+  const char *dtype_name;
+  /**
+   * "raw", "zstd", or a name that this library does not know; NUL-terminated.
+   */
+  const char *encoding_name;
+  /**
+   * Where its blob begins in the file; of generation 2, in the shard that holds it.
+   */
+  uint64_t offset;
+  /**
+   * Bytes of its blob, as stored.
+   */
+  uint64_t stored_len;
+  /**
+   * Bytes, decoded; as stored where the encoding is not known.
+   */
+  uint64_t len;
+  /**
+   * Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
+   */
+  uint64_t chunk_len;
+  /**
+   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
+   */
+  uint32_t crc32;
+  /**
+   * Whether `crc32` means something: 0 or 1.
+   */
+  int32_t has_crc32;
+  /**
+   * Its role.
+   */
+  ZtRole role;
+  /**
+   * Its element type.
+   */
+  ZtDtype dtype;
+  /**
+   * How it is stored.
+   */
+  ZtEncoding encoding;
+  /**
+   * What was done to each chunk before it was compressed.
+   */
+  ZtFilter filter;
+} ZtComponent;
+
+/**
+ * What the file says of one tensor. All pointers belong to the reader.
+ */
+typedef struct {
+  /**
+   * Name in UTF-8, NUL-terminated.
+   */
+  const char *name;
+  /**
+   * Bytes of the name, without the NUL.
+   */
+  size_t name_len;
+  /**
+   * Dimensions; of a scalar there are none.
+   */
+  const uint64_t *shape;
+  /**
+   * The number of dimensions.
+   */
+  size_t ndim;
+  /**
+   * Components, in the order of the layout.
+   */
+  const ZtComponent *components;
+  /**
+   * The number of components.
+   */
+  size_t component_count;
+  /**
+   * Bytes of all components, decoded.
+   */
+  uint64_t len;
+  /**
+   * Rows and columns of a block, of ZT_SPARSE_BSR and ZT_SPARSE_BSC; 0 of other layouts.
+   */
+  uint64_t blocksize[2];
+  /**
+   * Name of the element type, NUL-terminated.
+   */
+  const char *dtype_name;
+  /**
+   * Name of the layout, NUL-terminated.
+   */
+  const char *layout_name;
+  /**
+   * Element type.
+   */
+  ZtDtype dtype;
+  /**
+   * Layout.
+   */
+  ZtLayout layout;
+  /**
+   * Whether zt_reader_attributes() has something to give: 0 or 1.
+   */
+  int32_t has_attributes;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} ZtTensor;
+
+/**
+ * Finds the number of the tensor of a name. It takes the same time however many there are.
  *
- * Ownership: the array and all that it points to belong to the reader and live as long.
+ * `name` is UTF-8 and NUL-terminated.
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NOT_FOUND. On error `*out_tensor` is unchanged.
  * Since: ABI 1.
  */
-ZtStatus zt_reader_tensors(const ZtReader *reader,
-                           const ZtTensor **out_tensors,
-                           size_t *out_count);
+ZtStatus zt_reader_find(const ZtReader *reader, const char *name, size_t *out_tensor);
 
 /**
  * Describes one tensor.
@@ -1075,6 +902,22 @@ ZtStatus zt_reader_describe(const ZtReader *reader,
                             ZtTensor *out_tensor,
                             ZtComponent *out_components,
                             size_t capacity);
+
+/**
+ * Describes all tensors in one call, in the order written. Tensor number i is element i of the array.
+ *
+ * The array is made by the first call and costs some 200 bytes a tensor; a program that looks at few tensors of
+ * many uses zt_reader_describe().
+ * The shapes of all tensors stand behind each other, from the first one's `shape` on, and so do their components.
+ *
+ * Ownership: the array and all that it points to belong to the reader and live as long.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Since: ABI 1.
+ */
+ZtStatus zt_reader_tensors(const ZtReader *reader,
+                           const ZtTensor **out_tensors,
+                           size_t *out_count);
 
 /**
  * Tells which components are the same blob, as those of tied weights are: a number for each component of all tensors, in
@@ -1101,16 +944,6 @@ ZtStatus zt_reader_shares(const ZtReader *reader,
 ZtStatus zt_reader_names(const ZtReader *reader, const char **out_names, size_t *out_len);
 
 /**
- * Finds the number of the tensor of a name. It takes the same time however many there are.
- *
- * `name` is UTF-8 and NUL-terminated.
- * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NOT_FOUND. On error `*out_tensor` is unchanged.
- * Since: ABI 1.
- */
-ZtStatus zt_reader_find(const ZtReader *reader, const char *name, size_t *out_tensor);
-
-/**
  * Gives the file's own key-values as the text of a JSON object; "{}" if there are none.
  *
  * Three kinds of MessagePack values that JSON cannot spell stand as objects of one key: {"$bytes": "00ff"} in
@@ -1132,6 +965,58 @@ ZtStatus zt_reader_metadata(const ZtReader *reader, ZtBuffer **out_json);
  * Since: ABI 1.
  */
 ZtStatus zt_reader_attributes(const ZtReader *reader, size_t tensor, ZtBuffer **out_json);
+
+/** @} */
+
+/**
+ * @defgroup reading Reading tensors
+ *
+ * One component, a part of one, or many tensors at once; into memory of the library's or of the caller's.
+ * @{
+ */
+
+/**
+ * Check raw data as the reader was opened.
+ */
+#define ZT_VERIFY_AS_OPENED 0
+
+/**
+ * Check raw data in this call.
+ */
+#define ZT_VERIFY_ON 1
+
+/**
+ * Do not check raw data in this call.
+ */
+#define ZT_VERIFY_OFF 2
+
+/**
+ * A component, and memory of the caller that it is to be read into.
+ */
+typedef struct {
+  /**
+   * The number of the tensor.
+   */
+  size_t tensor;
+  /**
+   * The number of the component.
+   */
+  size_t component;
+  /**
+   * Where the decoded bytes go.
+   */
+  void *data;
+  /**
+   * Bytes at `data`: exactly the component's decoded length.
+   */
+  size_t len;
+} ZtTarget;
+
+/**
+ * Reports progress: bytes done and bytes to do. Anything but 0 asks the call to stop. It is called on the thread
+ * that made the call; it must not unwind or jump out.
+ */
+typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
 
 /**
  * Reads one component of a tensor, decoded.
@@ -1255,6 +1140,212 @@ ZtStatus zt_reader_verify(const ZtReader *reader,
                           ZtProgress progress,
                           void *user);
 
+/** @} */
+
+/**
+ * @defgroup bytes The bytes that were read
+ *
+ * Buffers and batches hold shares of memory and live as long as the program likes.
+ * @{
+ */
+
+/**
+ * Where a component's bytes lie in a batch.
+ */
+typedef struct {
+  /**
+   * The number of the block of memory.
+   */
+  size_t memory;
+  /**
+   * Where the component begins in the block, in bytes.
+   */
+  size_t start;
+  /**
+   * Bytes of the component.
+   */
+  size_t len;
+} ZtSpan;
+
+/**
+ * Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
+ *
+ * Whole components begin at a multiple of 64 bytes.
+ *
+ * Ownership: valid until the buffer is freed.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+void *zt_buffer_data(const ZtBuffer *buffer);
+
+/**
+ * Gives the number of a buffer's bytes; 0 if `buffer` is NULL.
+ *
+ * Threads: any.
+ * Since: ABI 1.
+ */
+size_t zt_buffer_len(const ZtBuffer *buffer);
+
+/**
+ * Frees a buffer. NULL is fine.
+ *
+ * Its memory goes when no other buffer or batch shares it.
+ * Threads: any, once.
+ * Since: ABI 1.
+ */
+void zt_buffer_free(ZtBuffer *buffer);
+
+/**
+ * Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
+ * all of the second, and so on. Components that are the same blob have the same span.
+ *
+ * Ownership: the array belongs to the batch and lives as long.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Since: ABI 1.
+ */
+ZtStatus zt_batch_spans(const ZtBatch *batch,
+                        const ZtSpan **out_spans,
+                        size_t *out_count);
+
+/**
+ * Gives the number of blocks of memory that a batch's components lie in; 0 if `batch` is NULL.
+ *
+ * Threads: any.
+ * Since: ABI 1.
+ */
+size_t zt_batch_memory_count(const ZtBatch *batch);
+
+/**
+ * Gives a share of one of a batch's blocks of memory, as a buffer of all its bytes.
+ *
+ * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the batch.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE. On error `*out_buffer` is unchanged.
+ * Since: ABI 1.
+ */
+ZtStatus zt_batch_memory(const ZtBatch *batch, size_t number, ZtBuffer **out_buffer);
+
+/**
+ * Frees a batch. NULL is fine. Buffers that were taken from it stay valid.
+ *
+ * Threads: any, once.
+ * Since: ABI 1.
+ */
+void zt_batch_free(ZtBatch *batch);
+
+/** @} */
+
+/**
+ * @defgroup writing Writing a file
+ *
+ * Create, add, finish, free.
+ * @{
+ */
+
+/**
+ * Flush the file to the disk when it is about to replace an existing one. This is the default.
+ */
+#define ZT_FSYNC_AUTO 0
+
+/**
+ * Always flush the file to the disk before it takes its name.
+ */
+#define ZT_FSYNC_ALWAYS 1
+
+/**
+ * Never flush: after a power cut the name may hold an incomplete file.
+ */
+#define ZT_FSYNC_NEVER 2
+
+/**
+ * A component to be written. Set what you do not use to 0.
+ */
+typedef struct {
+  /**
+   * The elements, little-endian, in C order. Read during the call, not kept.
+   */
+  const void *data;
+  /**
+   * Bytes at `data`.
+   */
+  size_t len;
+  /**
+   * Components of one file that carry the same number, other than 0, and the same element type are the same bytes and
+   * are stored once, as tied weights are, at the level of the first. The caller vouches for it; another length is
+   * refused with ZT_ERR_ARGUMENT.
+   */
+  uint64_t share;
+  /**
+   * The element type.
+   */
+  ZtDtype dtype;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} ZtComponentSpec;
+
+/**
+ * A tensor to be written. Set what you do not use to 0.
+ */
+typedef struct {
+  /**
+   * The name: 1 to 4096 bytes of UTF-8 without NUL, unique in the file.
+   */
+  const char *name;
+  /**
+   * Bytes of the name; nothing needs to follow them.
+   */
+  size_t name_len;
+  /**
+   * Dimensions; NULL for a scalar.
+   */
+  const uint64_t *shape;
+  /**
+   * The number of dimensions, at most 64.
+   */
+  size_t ndim;
+  /**
+   * The components, in the order that the layout states.
+   */
+  const ZtComponentSpec *components;
+  /**
+   * The number of components.
+   */
+  size_t component_count;
+  /**
+   * The tensor's own key-values as the text of a JSON object, or NULL; as the file's in zt_writer_create(). The key
+   * "blocksize" is not to be among them where `blocksize` is set.
+   */
+  const char *attributes;
+  /**
+   * Bytes of `attributes`.
+   */
+  size_t attributes_len;
+  /**
+   * Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
+   * [blocks, rows, columns].
+   */
+  uint64_t blocksize[2];
+  /**
+   * The element type.
+   */
+  ZtDtype dtype;
+  /**
+   * The layout.
+   */
+  ZtLayout layout;
+  /**
+   * 0 stores the bytes as they are, 1 to 22 compresses them; 3 is a good choice.
+   */
+  int32_t level;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} ZtTensorSpec;
+
 /**
  * Begins a file.
  *
@@ -1334,8 +1425,44 @@ ZtStatus zt_writer_finish_memory(ZtWriter *writer, ZtBuffer **out_buffer);
  */
 void zt_writer_free(ZtWriter *writer);
 
+/** @} */
+
+/**
+ * @defgroup version Versions
+ *
+ * The ABI has a number of its own, apart from the release's.
+ * @{
+ */
+
+/**
+ * The version of this header's functions and structs. Compare it with zt_abi_version() when the library is
+ * loaded at run time.
+ */
+#define ZT_ABI_VERSION 1
+
+/**
+ * Gives the ABI version of the library that is loaded.
+ *
+ * It equals ZT_ABI_VERSION of the header that the library was built with.
+ *
+ * Threads: any.
+ * Since: ABI 1.
+ */
+uint32_t zt_abi_version(void);
+
+/**
+ * Gives the release of the library that is loaded, such as "1.2.3".
+ *
+ * Ownership: the text lives as long as the library is loaded.
+ * Threads: any.
+ * Since: ABI 1.
+ */
+const char *zt_version(void);
+
+/** @} */
+
 #ifdef __cplusplus
 }  // extern "C"
-#endif  // __cplusplus
+#endif
 
 #endif  /* ZTENSOR_H */

@@ -23,7 +23,13 @@ for python in "${PYTHON:-python3}" python3.9; do
         echo "test_wheel: a Rust toolchain is in /usr/bin; the test cannot show that none is needed"
     fi
     if env PATH="$path" python -m pip install --quiet --disable-pip-version-check "$wheel" &&
-        (cd "$scratch" && env -u PYTHONPATH PATH="$path" python "$OLDPWD/examples/quick_start.py"); then
+        (cd "$scratch" && env -u PYTHONPATH PATH="$path" bash -euo pipefail -c '
+            python "$0/quick_start.py"
+            # Header and library through cffi and ctypes.
+            python "$0/c_abi_cffi.py" write c.zt
+            python "$0/c_abi_cffi.py" check c.zt
+            python "$0/c_abi_ctypes.py" c.zt csr | tail -n 1 | grep -qx "sum 6.0"
+        ' "$OLDPWD/examples"); then
         echo "test_wheel: Python $version: ok"
         passed=$((passed + 1))
     else

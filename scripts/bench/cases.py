@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+import abi
 import subjects
 import workloads
 from subjects import PEER_1, PEER_2, PEER_12, Codec, Files
@@ -541,6 +542,45 @@ def older_cases() -> dict[str, Case]:
     }
 
 
+def abi_call(function: str, language: str) -> Callable[[Work], Operation]:
+    """A single call of the C ABI, many times over; the time is that of one."""
+
+    def setup(work: Work) -> Operation:
+        path = work.file("small.zt", abi.small_file)
+        if language == "C":
+            program = abi.c_program(work.folder)
+            return Operation(lambda: abi.seconds(program, "call", function, path), lambda _: 0)
+        call = abi.cffi_calls(path)[function]
+        return Operation(lambda: abi.cffi_seconds(call), lambda _: 0)
+
+    return setup
+
+
+def abi_tiny(action: str, language: str) -> Callable[[Work], Operation]:
+    """The tiny workload in bulk, from C or from Rust, in a process that says what it took."""
+
+    def setup(work: Work) -> Operation:
+        count = work.size(100_000)
+        program = abi.c_program(work.folder) if language == "C" else abi.rust_program()
+        path = work.folder / f"{language}.zt"
+        if action == "read":
+            abi.seconds(program, "write", path, str(count))
+        return Operation(lambda: abi.seconds(program, action, path, str(count)), lambda _: count * 16)
+
+    return setup
+
+
+def abi_cases() -> dict[str, Case]:
+    """What the C ABI costs."""
+    found = {
+        f"C ABI, {action} tiny": Case("abi", {name: abi_tiny(action, name) for name in ("C", "Rust")})
+        for action in ("write", "read")
+    }
+    for function in abi.CALLS:
+        found[f"C ABI, {function}"] = Case("abi", {name: abi_call(function, name) for name in ("C", "cffi")})
+    return found
+
+
 MODEL = workloads.model
 CASES: dict[str, Case] = {
     "save model, new name": Case(
@@ -638,6 +678,7 @@ CASES: dict[str, Case] = {
     **weight_cases(),
     **graph_cases(),
     **bag_cases(),
+    **abi_cases(),
 }
 
 

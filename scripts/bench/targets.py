@@ -216,6 +216,19 @@ def peak_rows() -> list[Row]:
     ]
 
 
+def abi_row(action: str) -> Row:
+    """The time from C to that of the Rust API."""
+    case = f"C ABI, {action} tiny"
+    return Row(
+        f"{action} tiny in bulk from C",
+        lambda _: "the Rust API",
+        lambda medians: seconds(medians, case, "C") / seconds(medians, case, "Rust"),
+        1.2,
+        at_least=False,
+        unit="× its time",
+    )
+
+
 ROWS: list[Row] = [
     *file_rows(),
     *weight_rows(),
@@ -223,6 +236,7 @@ ROWS: list[Row] = [
     *graph_rows(),
     *bag_rows(),
     *peak_rows(),
+    *[abi_row(action) for action in ("write", "read")],
 ]
 
 

@@ -1,6 +1,7 @@
 //! Writing from C.
 
 use std::ffi::{c_char, c_void};
+use std::ops::Range;
 
 use super::ZtStatus;
 use super::buffer::ZtBuffer;
@@ -178,9 +179,10 @@ pub unsafe extern "C" fn zt_writer_create_memory(
     })
 }
 
-/// What a spec is made of, borrowed from the caller.
-struct Parts<'a> {
-    components: Vec<Component<'a>>,
+/// What a spec is made of.
+struct Parts {
+    /// Where its components stand in the list of those of the whole call.
+    components: Range<usize>,
     attributes: Metadata,
 }
 
@@ -196,36 +198,34 @@ impl ZtTensorSpec {
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn parts<'a>(&self) -> Result<Parts<'a>> {
+    unsafe fn parts<'a>(&self, components: &mut Vec<Component<'a>>) -> Result<Parts> {
         // SAFETY: passed on.
         let specs = unsafe { array(self.components, self.component_count, "components") }?;
-        let components = specs
-            .iter()
-            .map(|spec| {
-                ensure!(
-                    spec.reserved == 0,
-                    Argument,
-                    "a component's reserved field is {}, not 0",
-                    spec.reserved
-                );
-                // SAFETY: passed on.
-                let bytes = unsafe { array(spec.data.cast::<u8>(), spec.len, "a component's data") }?;
-                Ok(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share })
-            })
-            .collect::<Result<_>>()?;
+        let first = components.len();
+        for spec in specs {
+            ensure!(spec.reserved == 0, Argument, "a component's reserved field is {}, not 0", spec.reserved);
+            // SAFETY: passed on.
+            let bytes = unsafe { array(spec.data.cast::<u8>(), spec.len, "a component's data") }?;
+            components.push(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share });
+        }
         let attributes = if self.attributes.is_null() && self.attributes_len == 0 {
             Metadata::new()
         } else {
             // SAFETY: passed on.
             metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)?
         };
-        Ok(Parts { components, attributes })
+        Ok(Parts { components: first..components.len(), attributes })
     }
 
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn tensor<'a>(&self, name: &'a str, parts: &'a Parts<'a>) -> Result<Tensor<'a>> {
+    unsafe fn tensor<'a>(
+        &self,
+        name: &'a str,
+        parts: Parts,
+        components: &'a [Component<'a>],
+    ) -> Result<Tensor<'a>> {
         ensure!(self.reserved == 0, Argument, "a tensor's reserved field is {}, not 0", self.reserved);
         let Some(layout) = Layout::from_code(self.layout) else {
             fail!(UnknownLayout, "no layout has the code {}", self.layout)
@@ -244,9 +244,9 @@ impl ZtTensorSpec {
             shape: unsafe { array(self.shape, self.ndim, "shape") }?,
             layout,
             blocksize: layout.is_blocked().then_some(self.blocksize),
-            components: &parts.components,
+            components: &components[parts.components],
             level: self.level,
-            attributes: parts.attributes.clone(),
+            attributes: parts.attributes,
         })
     }
 }
@@ -281,18 +281,20 @@ pub unsafe extern "C" fn zt_writer_add(
         let specs = unsafe { array(tensors, count, "tensors") }?;
         // SAFETY: as above.
         let names = specs.iter().map(|spec| unsafe { spec.name() }).collect::<Result<Vec<_>>>()?;
+        // Those of all tensors in one list: memory for each apart is what takes the time where tensors are small.
+        let mut components = Vec::with_capacity(specs.len());
         let parts = specs
             .iter()
             .zip(&names)
             // SAFETY: as above.
-            .map(|(spec, name)| unsafe { spec.parts() }.map_err(|err| err.in_tensor(name)))
+            .map(|(spec, name)| unsafe { spec.parts(&mut components) }.map_err(|err| err.in_tensor(name)))
             .collect::<Result<Vec<_>>>()?;
         let tensors = specs
             .iter()
-            .zip(names.iter().zip(&parts))
+            .zip(names.iter().zip(parts))
             .map(|(spec, (name, parts))| {
                 // SAFETY: as above.
-                let tensor = unsafe { spec.tensor(name, parts) };
+                let tensor = unsafe { spec.tensor(name, parts, &components) };
                 tensor.map_err(|err| err.in_tensor(name))
             })
             .collect::<Result<Vec<_>>>()?;

@@ -7,6 +7,7 @@ torch, SciPy and ml_dtypes are imported only when they are asked for.
 
 from ztensor._convert import convert
 from ztensor._metadata import TensorMetadata
+from ztensor._paths import get_include, get_library
 from ztensor._reader import Reader
 from ztensor._writer import Writer
 from ztensor.errors import (
@@ -36,6 +37,8 @@ __all__ = [
     "Writer",
     "TensorMetadata",
     "convert",
+    "get_include",
+    "get_library",
     "ZTensorError",
     "ArgumentError",
     "CancelledError",

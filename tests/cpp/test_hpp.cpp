@@ -1,0 +1,184 @@
+// ztensor.hpp, function by function: results, failures, lifetimes.
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <numeric>
+#include <type_traits>
+
+#include <ztensor.hpp>
+
+#include "../c/check.h"
+
+using ztensor::Batch;
+using ztensor::Buffer;
+using ztensor::Component;
+using ztensor::Reader;
+using ztensor::View;
+using ztensor::Writer;
+
+// The status that a call fails with; ZT_OK if it does not.
+template <class Call>
+ZtStatus status_of(Call call) {
+    try {
+        call();
+    } catch (const ztensor::Error &error) {
+        return *error.what() != '\0' ? error.status() : -1;
+    }
+    return ZT_OK;
+}
+
+static_assert(!std::is_copy_constructible_v<Reader> && std::is_nothrow_move_constructible_v<Reader>);
+static_assert(!std::is_copy_constructible_v<Writer> && std::is_nothrow_move_constructible_v<Writer>);
+static_assert(!std::is_copy_constructible_v<Buffer> && std::is_nothrow_move_assignable_v<Buffer>);
+static_assert(std::is_constructible_v<View<const float>, std::vector<float>>);
+static_assert(!std::is_constructible_v<View<float>, const std::vector<float> &>, "constness is kept");
+static_assert(!std::is_constructible_v<View<const float>, std::vector<double>>, "elements are not converted");
+static_assert(ztensor::dtype_of<long>::value == ZT_INT64 && ztensor::dtype_of<long long>::value == ZT_INT64);
+static_assert(ztensor::dtype_of<unsigned char>::value == ZT_UINT8 && ztensor::dtype_of<bool>::value == ZT_BOOL);
+
+static const std::vector<float> weights = {1, 2, 3, 4, 5, 6};
+static const std::array<float, 3> values = {1, 2, 3};
+static const std::array<std::int32_t, 3> columns = {0, 2, 1};
+static const std::vector<std::int64_t> starts = {0, 2, 3};
+
+static std::vector<ztensor::BFloat16> packed() {
+    std::vector<ztensor::BFloat16> found(4096);
+    for (std::size_t i = 0; i < found.size(); i++) {
+        found[i].bits = static_cast<std::uint16_t>(0x3f80 + i % 100);
+    }
+    return found;
+}
+
+static void add_all(Writer &writer) {
+    writer.add_dense<float>("weights", {2, 3}, weights, 0, R"({"unit":"volt"})");
+    writer.add_dense<ztensor::BFloat16>("packed", {4096}, packed(), 3);
+    writer.add_csr("graph", {2, 3}, values, columns, starts);
+    writer.add_dense<float>("scalar", {}, View<const float>(weights.data(), 1));
+}
+
+static Buffer sample() {
+    Writer writer = Writer::in_memory(R"({"epoch":3})");
+    add_all(writer);
+    return writer.finish_memory();
+}
+
+static void test_descriptions(const Reader &reader) {
+    CHECK(reader.size() == 4 && reader.format() == "zt/1");
+    CHECK(reader.tensors().size() == 4 && reader.tensors()[1].dtype == ZT_BFLOAT16);
+    CHECK(reader.find("graph") == std::optional<std::size_t>(2));
+    CHECK(reader.find("nothing") == std::nullopt);
+    CHECK(status_of([&] { reader.number("nothing"); }) == ZT_ERR_NOT_FOUND);
+    CHECK(reader.metadata() == R"({"epoch":3})");
+    CHECK(reader.attributes(0) == R"({"unit":"volt"})" && reader.attributes(1) == "{}");
+    CHECK(status_of([&] { reader.attributes(9); }) == ZT_ERR_RANGE);
+}
+
+static void test_reading(const Reader &reader) {
+    const Buffer read = reader.read("weights", 0, ZT_VERIFY_ON);
+    CHECK(std::equal(weights.begin(), weights.end(), read.as<float>().begin(), read.as<float>().end()));
+    CHECK(status_of([&] { read.as<std::array<char, 7>>(); }) == ZT_ERR_SIZE);
+    CHECK(reader.read("graph", 1).as<std::int32_t>()[1] == 2);
+    CHECK(reader.read_range(0, 0, 4, 2).as<float>()[0] == 5);
+    CHECK(status_of([&] { reader.read_range(0, 0, 5, 2); }) == ZT_ERR_RANGE);
+    CHECK(reader.read_stored(1, 0).size() == reader.tensors()[1].components[0].stored_len);
+
+    std::vector<ztensor::BFloat16> own(4096);
+    reader.read_into(1, 0, View<ztensor::BFloat16>(own));
+    CHECK(own[99].bits == 0x3f80 + 99);
+    CHECK(status_of([&] { reader.read_into(0, 0, View<ztensor::BFloat16>(own)); }) == ZT_ERR_SIZE);
+    const ZtTarget targets[] = {{1, 0, own.data(), own.size() * 2}};
+    reader.read_into(targets);
+
+    const std::size_t two[] = {2, 0};
+    const Batch batch = reader.read_many(two);
+    CHECK(batch.size() == 4 && batch.as<std::int64_t>(2)[1] == 2 && batch.as<float>(3)[5] == 6);
+    CHECK(status_of([&] { batch.as<float>(4); }) == ZT_ERR_RANGE);
+    CHECK(reader.read_many().size() == 6);
+}
+
+static void test_verify(const Reader &reader) {
+    int reports = 0;
+    reader.verify();
+    reader.verify([&](std::uint64_t done, std::uint64_t total) { return ++reports, done <= total; });
+    CHECK(reports > 0);
+    CHECK(status_of([&] { reader.verify([](auto, auto) { return false; }); }) == ZT_ERR_CANCELLED);
+    // An exception of the callback's comes out as it is.
+    bool came_out = false;
+    try {
+        reader.verify([](auto, auto) -> bool { throw std::out_of_range("enough"); });
+    } catch (const std::out_of_range &error) {
+        came_out = std::string_view(error.what()) == "enough";
+    }
+    CHECK(came_out);
+}
+
+static void test_lifetimes(const Buffer &file) {
+    Buffer kept;
+    CHECK(kept.size() == 0 && kept.data() == nullptr && kept.as<float>().empty());
+    std::optional<Batch> batch;
+    {
+        Reader first = Reader::from_memory(file.data(), file.size());
+        Reader second = std::move(first);
+        kept = second.read("packed");
+        batch = second.read_many();
+    }
+    // What was read outlives the reader, and may be written to.
+    kept.as<std::uint16_t>()[0] = 7;
+    CHECK(kept.as<std::uint16_t>()[0] == 7 && kept.as<std::uint16_t>()[1] == 0x3f81);
+    CHECK(batch->as<float>(0)[0] == 1);
+#ifdef __cpp_lib_span
+    const std::span<std::uint16_t> span = kept.as<std::uint16_t>();
+    CHECK(span.size() == 4096 && span[0] == 7);
+#endif
+}
+
+static void test_failures() {
+    Writer writer = Writer::in_memory();
+    const std::vector<Component> wrong = {Component(values)};
+    CHECK(status_of([&] { writer.add("graph", ZT_SPARSE_CSR, {}, wrong); }) == ZT_ERR_LAYOUT);
+    CHECK(status_of([&] { writer.add_dense<float>("weights", {7}, weights); }) == ZT_ERR_SIZE);
+    CHECK(status_of([&] { writer.add_dense<float>("weights", {6}, weights, 99); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { writer.finish(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([] { Writer::in_memory("{"); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([] { Reader("nothing.zt"); }) == ZT_ERR_FILE_NOT_FOUND);
+    CHECK(status_of([] { Reader::from_memory("no file", 7); }) != ZT_OK);
+    CHECK(ztensor::Error(ZT_ERR_CHECKSUM).name() == "CHECKSUM" && ztensor::Error(12345).name().empty());
+    CHECK(ztensor::version() == EXPECTED_VERSION);
+}
+
+static void test_files() {
+    {
+        Writer abandoned("hpp.zt");
+        add_all(abandoned);
+    }
+    CHECK(!std::filesystem::exists("hpp.zt"));
+    Writer writer("hpp.zt", R"({"epoch":3})", ZT_FSYNC_NEVER);
+    add_all(writer);
+    // Blocks of 1 row and 3 columns.
+    const std::uint64_t shape[] = {2, 3};
+    const std::array<std::int32_t, 2> block_columns = {0, 0};
+    const std::array<std::int32_t, 3> block_starts = {0, 1, 2};
+    const Component blocks[] = {Component(weights), Component(block_columns), Component(block_starts)};
+    writer.add("blocks", ZT_SPARSE_BSR, shape, blocks, 0, {}, {1, 3});
+    writer.finish();
+    CHECK(status_of([&] { writer.finish(); }) == ZT_ERR_STATE);
+    const Reader reader("hpp.zt", ZT_READ_OWNED | ZT_READ_VERIFY);
+    CHECK(reader.tensors()[4].blocksize[1] == 3 && reader.read("blocks").as<float>()[3] == 4);
+    CHECK(std::filesystem::remove("hpp.zt"));
+}
+
+int main() {
+    const Buffer file = sample();
+    {
+        const Reader reader = Reader::from_memory(file.data(), file.size());
+        test_descriptions(reader);
+        test_reading(reader);
+        test_verify(reader);
+    }
+    test_lifetimes(file);
+    test_failures();
+    test_files();
+    return check_report("test_hpp");
+}
