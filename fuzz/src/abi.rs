@@ -120,7 +120,11 @@ fn pointer(text: &Option<CString>) -> *const c_char {
 }
 
 /// A handle out of the table, NULL where there is none, or one of another kind, which has to be refused.
-fn pick<T, O>(u: &mut Unstructured<'_>, slots: &[Slot<T>; SLOTS], others: &[Slot<O>; SLOTS]) -> Result<*mut T> {
+fn pick<T, O>(
+    u: &mut Unstructured<'_>,
+    slots: &[Slot<T>; SLOTS],
+    others: &[Slot<O>; SLOTS],
+) -> Result<*mut T> {
     let at = usize::from(u.arbitrary::<u8>()?);
     Ok(match at % 16 {
         0 => others[at / 16 % SLOTS].0.cast(),
@@ -137,7 +141,12 @@ fn place<T>(u: &mut Unstructured<'_>, out: &mut T) -> Result<*mut T> {
 }
 
 /// Keeps a handle that a call gave, in place of the one that was there.
-fn keep<T>(slots: &mut [Slot<T>; SLOTS], handle: *mut T, status: ZtStatus, free: unsafe extern "C" fn(*mut T)) {
+fn keep<T>(
+    slots: &mut [Slot<T>; SLOTS],
+    handle: *mut T,
+    status: ZtStatus,
+    free: unsafe extern "C" fn(*mut T),
+) {
     if !check(status) {
         assert!(handle.is_null(), "a call that failed wrote a result");
         return;
@@ -207,8 +216,9 @@ impl Program {
         let mut reader = ptr::null_mut();
         let out = place(u, &mut reader)?;
         let status = match kind {
-            // SAFETY: NULL, and a length that no memory has, are refused.
+            // SAFETY: NULL is refused.
             250..=252 => unsafe { zt_reader_open_memory(ptr::null(), bytes.len(), flags, 1, out) },
+            // SAFETY: a length that no memory has is refused.
             253..=255 => unsafe {
                 zt_reader_open_memory(bytes.as_ptr().cast(), usize::MAX - usize::from(kind), flags, 1, out)
             },
@@ -493,8 +503,7 @@ impl Program {
         let mut writer = ptr::null_mut();
         let (flags, metadata) = (flags(u)?, text(u)?);
         // SAFETY: a C string or NULL.
-        let status =
-            unsafe { zt_writer_create_memory(flags, 1, pointer(&metadata), place(u, &mut writer)?) };
+        let status = unsafe { zt_writer_create_memory(flags, 1, pointer(&metadata), place(u, &mut writer)?) };
         keep(&mut self.writers, writer, status, zt_writer_free);
         Ok(())
     }

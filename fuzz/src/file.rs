@@ -217,7 +217,9 @@ fn check_into(reader: &Reader, tensor: usize, at: usize, whole: &std::result::Re
 /// A part of a component is that part of the whole.
 fn check_ranges(reader: &Reader, tensor: usize, at: usize, width: usize, whole: &[u8]) {
     let count = whole.len() / width;
-    for (first, len) in [(0, count), (count / 3, count / 2), (count, 0), (count.saturating_sub(1), 1.min(count))] {
+    for (first, len) in
+        [(0, count), (count / 3, count / 2), (count, 0), (count.saturating_sub(1), 1.min(count))]
+    {
         let part = reader.read_range(tensor, at, first as u64, len as u64, None).unwrap();
         assert_eq!(part.as_slice(), &whole[first * width..][..len * width]);
     }
@@ -307,10 +309,8 @@ fn write_again(reader: &Reader, flags: Flags) {
         let bytes: Vec<Vec<u8>> =
             (0..batch.spans().len()).map(|at| batch.buffer(at).unwrap().as_slice().to_vec()).collect();
         let dtypes = info.components().map(|part| part.dtype().known().unwrap());
-        let components: Vec<Component<'_>> = dtypes
-            .zip(&bytes)
-            .map(|(dtype, bytes)| Component { dtype, bytes, share: 0 })
-            .collect();
+        let components: Vec<Component<'_>> =
+            dtypes.zip(&bytes).map(|(dtype, bytes)| Component { dtype, bytes, share: 0 }).collect();
         let mut attributes = info.attributes().cloned().unwrap_or_default();
         let blocksize = if layout.is_blocked() { info.blocksize() } else { None };
         if layout.is_blocked() {

@@ -49,7 +49,10 @@ fn compare(one: &Index, other: &Index) {
     assert_eq!(one.len(), other.len());
     assert_eq!(to_json(&one.metadata), to_json(&other.metadata));
     for (a, b) in one.iter().zip(other.iter()) {
-        assert_eq!((a.name(), a.dtype(), a.shape(), a.layout()), (b.name(), b.dtype(), b.shape(), b.layout()));
+        assert_eq!(
+            (a.name(), a.dtype(), a.shape(), a.layout()),
+            (b.name(), b.dtype(), b.shape(), b.layout())
+        );
         assert_eq!((a.blocksize(), a.len_bytes()), (b.blocksize(), b.len_bytes()));
         assert_eq!(a.attributes().map(to_json), b.attributes().map(to_json));
         assert_eq!(a.components().len(), b.components().len());
