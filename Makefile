@@ -25,6 +25,7 @@ PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src
 .DELETE_ON_ERROR:
 .PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel deny advisories soak wheel develop demo bench clean
 .PHONY: install uninstall docs abi test-install test-examples test-bindings
+.PHONY: fuzz fuzz-build fuzz-minimize
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -126,6 +127,47 @@ demo: tools ## save a real model to .zt and load it back, bit for bit
 
 bench: $(SITE)/.installed $(BENCH_READY) ## measure against other libraries; writes docs/benchmarks.md and its plots
 	$(IN_SITE) $(ENV_PYTHON) scripts/bench/run.py --cache $(CACHE)/bench --write
+
+# cargo-fuzz wants flags of the nightly compiler; with RUSTC_BOOTSTRAP the stable one takes them.
+FUZZ_BIN := $(CACHE)/cargo-fuzz/bin
+FUZZ_TARGETS := index codec file legacy abi
+# address finds what reads or writes outside its memory; none is several times as fast.
+FUZZ_SANITIZER ?= address
+FUZZ_SECONDS ?= 60
+FUZZ_DIR := build/fuzz/$(FUZZ_SANITIZER)
+FUZZ_BUILT = $(FUZZ_DIR)/$(shell rustc -vV | sed -n 's/^host: //p')/release
+FUZZ_CARGO := RUSTC_BOOTSTRAP=1 PATH="$(FUZZ_BIN):$$PATH" $(CARGO) fuzz
+# Leaks are valgrind's to find, in test-c: the sanitizer's own search needs ptrace, which many machines forbid.
+FUZZ_ASAN := detect_leaks=0:quarantine_size_mb=8:malloc_context_size=4:detect_stack_use_after_return=0
+FUZZ_OPTIONS := -rss_limit_mb=2048 -malloc_limit_mb=64 -timeout=20 -print_final_stats=1
+
+fuzz: fuzz-build ## let each fuzz target run for a minute; FUZZ_SECONDS=3600 for longer, FUZZ_TARGETS=index for one
+	$(PYTHON) scripts/fuzz_seeds.py build/fuzz/seeds
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p build/fuzz/corpus/$$target build/fuzz/artifacts; \
+		case $$target in index|codec) max_len=1024;; *) max_len=12288;; esac; \
+		echo "$$target: $(FUZZ_SECONDS) seconds"; \
+		ASAN_OPTIONS=$(FUZZ_ASAN) \
+		$(FUZZ_BUILT)/$$target build/fuzz/corpus/$$target fuzz/corpus/$$target build/fuzz/seeds/$$target \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=$$max_len -dict=fuzz/ztensor.dict $(FUZZ_OPTIONS) \
+			-artifact_prefix=build/fuzz/artifacts/$$target- 2> build/fuzz/$$target.log || { tail -n 40 build/fuzz/$$target.log; exit 1; }; \
+		grep stat:: build/fuzz/$$target.log; \
+	done
+
+fuzz-build: tools $(FUZZ_BIN)/cargo-fuzz
+	for target in $(FUZZ_TARGETS); do \
+		$(FUZZ_CARGO) build --sanitizer $(FUZZ_SANITIZER) --debug-assertions --no-trace-compares --target-dir $(FUZZ_DIR) $$target || exit 1; \
+	done
+
+fuzz-minimize: fuzz-build ## take what the fuzz targets found into fuzz/corpus, as few and as small files as cover it
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		rm -rf build/fuzz/minimized && mkdir -p build/fuzz/minimized; \
+		$(FUZZ_BUILT)/$$target -merge=1 -use_value_profile=0 build/fuzz/minimized fuzz/corpus/$$target build/fuzz/corpus/$$target 2> build/fuzz/$$target.log; \
+		rm -rf fuzz/corpus/$$target && mv build/fuzz/minimized fuzz/corpus/$$target; \
+	done
+
+$(FUZZ_BIN)/cargo-fuzz: | tools
+	$(CARGO) install --quiet --locked --version 0.13.2 --root $(CACHE)/cargo-fuzz cargo-fuzz
 
 clean: ## remove what was built; the shared environment stays
 	rm -rf build dist target python/src/ztensor/_native

@@ -408,6 +408,10 @@ def index():
         yield f"metadata-{name}", *of(f'"metadata" is of type {name}', {"tensors": [], "metadata": WRONG[name]})
     yield "metadata-key", *of("a key of the metadata is no text", {"tensors": [], "metadata": {1: 2}})
     key_twice = Pairs([("k", 1), ("k", 2)])
+    key = "a"
+    for _ in range(40):
+        key = Pairs([(key, 1)])
+    yield "metadata-key-map", *of("keys inside the metadata are maps, 40 deep", {"tensors": [], "metadata": {"k": key}})
     yield "metadata-key-twice", *of("a key of the metadata stands twice", {"tensors": [], "metadata": key_twice})
     for name, claim in {"array": "dd", "map": "df", "text": "db", "binary": "c6", "extension": "c9"}.items():
         huge = Raw(bytes.fromhex(claim) + b"\xff" * 4)

@@ -58,11 +58,16 @@ impl Value {
         }
     }
 
-    /// This value as the key of a map: text as it is, anything else spelled as JSON.
-    pub(crate) fn into_key(self) -> String {
+    /// This value as the key of a map: text as it is, anything else that is one value spelled as JSON.
+    ///
+    /// # Errors
+    ///
+    /// `Index` for an array or a map: spelled inside each other, every level would double the one before.
+    pub(crate) fn into_key(self) -> Result<String> {
         match self {
-            Self::Str(text) => text,
-            other => other.to_json().to_string(),
+            Self::Str(text) => Ok(text),
+            Self::Array(_) | Self::Map(_) => fail!(Index, "the key of a map is an array or a map"),
+            other => Ok(other.to_json().to_string()),
         }
     }
 
@@ -287,7 +292,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Value>()? {
-            entries.push((key.into_key(), map.next_value()?));
+            entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value()?));
         }
         Ok(Value::Map(entries))
     }

@@ -220,7 +220,7 @@ impl<'b> Cbor<'b> {
                 let mut entries = Vec::new();
                 let mut left = self.call(|decoder| decoder.map())?;
                 while self.goes_on(&mut left)? {
-                    let key = self.value(depth + 1)?.into_key();
+                    let key = self.value(depth + 1)?.into_key()?;
                     entries.push((key, self.value(depth + 1)?));
                 }
                 Value::Map(entries)
@@ -434,5 +434,12 @@ mod tests {
         assert_eq!(attributes["b"], Value::Float(-18_446_744_073_709_551_616.0));
         assert_eq!(attributes["c"], Value::Map(vec![("1".to_owned(), Value::Bytes(b"xy".to_vec()))]));
         assert_eq!(Cbor::new(bytes, 800).attributes().unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn a_key_that_is_a_map_is_refused() {
+        // Spelled as text inside each other, each level's quotation marks would double those of the one before.
+        let bytes = [&b"\xa1\x61a"[..], &[0xa1; 40], b"\x61k", &[1; 40]].concat();
+        assert_eq!(Cbor::new(&bytes, 1 << 20).attributes().unwrap_err().kind(), ErrorKind::Index);
     }
 }
