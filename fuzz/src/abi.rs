@@ -7,6 +7,8 @@ use arbitrary::{Result, Unstructured};
 use ztensor::ffi::buffer::*;
 use ztensor::ffi::guard::zt_last_error_message;
 use ztensor::ffi::name::*;
+use ztensor::ffi::reader::describe::*;
+use ztensor::ffi::reader::read::*;
 use ztensor::ffi::reader::*;
 use ztensor::ffi::writer::*;
 use ztensor::ffi::{
