@@ -32,30 +32,7 @@ library=$(cd "$target/debug" && pwd)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-
-# step NAME COMMAND...: runs the command and counts it; its output is shown if it fails. The command is no condition of
-# an `if`, since bash would ignore `set -e` in all of it.
-step() {
-    local name=$1 status
-    shift
-    set +e
-    (
-        set -e
-        "$@"
-    ) >"$work/log" 2>&1
-    status=$?
-    set -e
-    if ((status == 0)); then
-        passed=$((passed + 1))
-        echo "ok      $name"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $name"
-        sed 's/^/        /' "$work/log"
-    fi
-}
+. "$root/scripts/steps.sh"
 
 # missing_from FILE FORMAT: fails if a word of standard input, put into the format, does not stand in the file.
 missing_from() {
@@ -228,5 +205,4 @@ else
     step "test_hpp, sanitizers" run_test "$work/san-hpp"
 fi
 
-echo "$passed passed, $failed failed"
-((failed == 0))
+report

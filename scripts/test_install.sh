@@ -16,28 +16,7 @@ major=${version%%.*}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 prefix=$work/prefix
-passed=0
-failed=0
-
-step() { # NAME COMMAND...
-    local name=$1 status
-    shift
-    set +e
-    (
-        set -e
-        "$@"
-    ) >"$work/log" 2>&1
-    status=$?
-    set -e
-    if ((status == 0)); then
-        passed=$((passed + 1))
-        echo "ok      $name"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $name"
-        sed 's/^/        /' "$work/log"
-    fi
-}
+. "$root/scripts/steps.sh"
 
 make_it() {
     make --no-print-directory -C "$root" "$@"
@@ -172,5 +151,4 @@ else
     echo "test_install: $cmake is not here, skipped"
 fi
 step "uninstall takes exactly that away" uninstall_leaves_the_rest
-echo "$passed passed, $failed failed"
-((failed == 0))
+report
