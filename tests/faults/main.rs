@@ -431,23 +431,22 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
 fn a_killed_writer_leaves_a_whole_file() {
     let place = Place::new();
     let (old, new) = (file_of(0), file_of(1));
-    let runs: usize = env::var("ZTENSOR_KILLS").map_or(100, |runs| runs.parse().unwrap());
+    let kills: usize = env::var("ZTENSOR_KILLS").map_or(100, |kills| kills.parse().unwrap());
     fs::write(place.file(), &old).unwrap();
-    let takes = (0..3)
-        .map(|_| {
-            let start = Instant::now();
-            assert!(place.command("save", 2).status().unwrap().success());
-            start.elapsed()
-        })
-        .max()
-        .unwrap();
+    // How long a save takes changes with whatever else the machine does, so the moments follow it: the longest wait shrinks
+    // when a writer was done before its kill, and grows when it was not.
+    let start = Instant::now();
+    assert!(place.command("save", 2).status().unwrap().success());
+    let mut longest = start.elapsed().as_micros() as u64;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut killed, mut left, mut replaced) = (0, 0, 0);
-    for run in 0..runs {
+    let (mut runs, mut killed, mut left, mut replaced) = (0, 0, 0, 0);
+    while killed < kills {
+        assert!(runs < 20 * kills + 100, "{killed} killed in {runs} runs, {left} left a temporary file");
+        let run = runs;
+        runs += 1;
         fs::write(place.file(), &old).unwrap();
         let mut child = place.command("save", 1 + run % 2).stderr(Stdio::inherit()).spawn().unwrap();
-        let delay = takes.as_micros() as u64 * 5 / 4;
-        thread::sleep(Duration::from_micros(random.next() % delay));
+        thread::sleep(Duration::from_micros(random.next() % longest));
         let _ = child.kill();
         let status = child.wait().unwrap();
         let found = fs::read(place.file()).unwrap();
@@ -457,6 +456,7 @@ fn a_killed_writer_leaves_a_whole_file() {
             found == new || (found == old && !status.success()),
             "{about}: the file is neither old nor new"
         );
+        longest = if status.success() { longest - longest / 16 } else { longest + longest / 32 }.max(100);
         killed += usize::from(!status.success());
         replaced += usize::from(!status.success() && found == new);
         if !place.wrecks().is_empty() {
@@ -464,7 +464,7 @@ fn a_killed_writer_leaves_a_whole_file() {
             place.check_cleaned(&about);
         }
     }
-    assert!(killed > runs / 4 && left > 0, "{killed} killed, {left} left a temporary file");
+    assert!(left > 0, "of {killed} that were killed none left a temporary file");
     println!(
         "    {runs} runs, {killed} killed, {left} left a temporary file, {replaced} after the new file was in place"
     );
