@@ -99,7 +99,7 @@ impl Sink {
             Target::File(temp) => temp
                 .file
                 .set_len(position)
-                .and_then(|()| temp.file.seek(SeekFrom::Start(position)))
+                .and_then(|()| uninterrupted(|| temp.file.seek(SeekFrom::Start(position))))
                 .map(drop)
                 .map_err(|err| Error::io("cut the file", err))?,
         }
