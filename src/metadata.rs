@@ -4,7 +4,7 @@
 //! `{"$bytes": "00ff"}` (hexadecimal), a float that is not finite as `{"$float": "nan"}`, `"inf"` or
 //! `"-inf"`, an extension as `{"$ext": [type, "00ff"]}`. So every metadata survives the way through JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -71,11 +71,23 @@ impl Value {
         }
     }
 
-    fn depth(&self) -> usize {
+    /// How deep arrays and maps stand in each other.
+    pub(crate) fn depth(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
             Self::Map(entries) => 1 + entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
             _ => 0,
+        }
+    }
+
+    /// A key that stands twice in one map, here or further inside.
+    fn repeated_key(&self) -> Option<&str> {
+        match self {
+            Self::Array(items) => items.iter().find_map(Self::repeated_key),
+            Self::Map(entries) => {
+                repeated(entries).or_else(|| entries.iter().find_map(|(_, value)| value.repeated_key()))
+            }
+            _ => None,
         }
     }
 
@@ -123,6 +135,12 @@ impl Value {
             },
         })
     }
+}
+
+/// A key that stands twice: of its two values JSON would lose one.
+fn repeated(entries: &[(String, Value)]) -> Option<&str> {
+    let mut keys = HashSet::with_capacity(entries.len());
+    entries.iter().map(|(key, _)| key.as_str()).find(|key| !keys.insert(*key))
 }
 
 /// Reads the one-key objects that stand for what JSON cannot spell.
@@ -194,6 +212,9 @@ pub(crate) fn check(metadata: &Metadata) -> Result<()> {
             value.depth(),
             MAX_DEPTH - 1
         );
+        if let Some(twice) = value.repeated_key() {
+            fail!(Argument, "metadata key {key:?} holds a map in which the key {twice:?} stands twice");
+        }
     }
     Ok(())
 }
@@ -294,7 +315,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
         while let Some(key) = map.next_key::<Value>()? {
             entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value()?));
         }
-        Ok(Value::Map(entries))
+        match repeated(&entries) {
+            Some(key) => Err(de::Error::custom(format_args!("the key {key:?} stands twice in one map"))),
+            None => Ok(Value::Map(entries)),
+        }
     }
 
     /// An extension: the deserializer hands over a sequence of the type and the bytes.
@@ -369,5 +393,14 @@ mod tests {
         let deep = |levels| (0..levels).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
         assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH - 1))])).is_ok());
         assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH))])).is_err());
+    }
+
+    #[test]
+    fn a_key_stands_once_in_a_map() {
+        let entry = |key: &str| (key.to_owned(), Value::Nil);
+        let inside = |map| Metadata::from([("k".to_owned(), Value::Array(vec![Value::Map(map)]))]);
+        assert!(check(&inside(vec![entry("a"), entry("b")])).is_ok());
+        let err = check(&inside(vec![entry("a"), entry("b"), entry("a")])).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Argument);
     }
 }

@@ -7,10 +7,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use ztensor::container::{FOOTER_LEN, Footer, HEADER_LEN, SIGNATURE};
 use ztensor::{Error, ErrorKind, Mode, ReadOptions, Reader, Result};
 
 /// The system's allocator, which also counts what each thread holds: the tests run at once, and a reader of one
@@ -260,6 +263,51 @@ fn little_memory_is_taken() {
         });
         (peak >= limit).then(|| format!("took {peak} bytes of heap, the limit is {limit}"))
     });
+}
+
+/// The same for all memory, mappings and pages of the operating system among it: a process that may not have more comes to
+/// the same errors.
+#[test]
+fn little_address_space_is_taken() {
+    // The limit is that of a process, so the test runs itself as one of its own.
+    const CHILD: &str = "ZTENSOR_TEST_IN_CHILD";
+    if env::var_os(CHILD).is_none() {
+        let status = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "little_address_space_is_taken", "--nocapture", "--test-threads=1"])
+            .env(CHILD, "1")
+            .status();
+        return assert!(status.unwrap().success());
+    }
+    let limit_to = |bytes| setrlimit(Resource::RLIMIT_AS, bytes, RLIM_INFINITY).unwrap();
+    for_every_case(|case, way, verify| {
+        let len = fs::metadata(&case.path).unwrap().len();
+        let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        limit_to(pages * 4096 + (16 << 20) + 4 * len);
+        let outcome = way.open(&case.path, verify).and_then(|reader| read_all(&reader));
+        limit_to(RLIM_INFINITY);
+        let kind = outcome.err().map(|err| err.kind());
+        (kind != case.kind).then(|| format!("gave {kind:?}, not {:?}", case.kind))
+    });
+}
+
+/// A limit that no small file reaches: an index of 4 GiB, of which the file holds a hole.
+#[test]
+fn an_index_of_4_gib_passes_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.zt");
+    let index_size = 1 << 32;
+    let file_size = HEADER_LEN + index_size + FOOTER_LEN;
+    let footer = Footer { index_offset: HEADER_LEN, index_size, file_size, index_crc32: 0 };
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(file_size).unwrap();
+    file.write_all_at(&SIGNATURE, 0).unwrap();
+    file.write_all_at(&footer.to_bytes(), HEADER_LEN + index_size).unwrap();
+    for mode in [Mode::Mmap, Mode::Read] {
+        let (opened, peak) = peak_of(|| Way::Path(mode).open(&path, true));
+        assert_eq!(opened.unwrap_err().kind(), ErrorKind::Limit);
+        assert!(peak < 1 << 20, "took {peak} bytes of heap");
+    }
 }
 
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {

@@ -307,6 +307,13 @@ impl<'de> Visitor<'de> for KeyValues {
         let mut metadata = Metadata::new();
         while let Some(Text(key)) = map.next_key()? {
             let value: Value = map.next_value()?;
+            if value.depth() >= MAX_DEPTH {
+                return Err(de::Error::custom(format_args!(
+                    "arrays and maps stand {} deep under the key {key:?}, the limit is {}",
+                    value.depth(),
+                    MAX_DEPTH - 1
+                )));
+            }
             if metadata.insert(key.to_owned(), value).is_some() {
                 return Err(de::Error::custom(format_args!("the key {key:?} stands twice in one map")));
             }

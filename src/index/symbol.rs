@@ -49,3 +49,20 @@ impl Symbols {
         from_code(i32::from(symbol)).map_or_else(|| Known::Unknown(self.text(symbol)), Known::Known)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn as_many_names_are_kept_as_there_are_numbers() {
+        let mut symbols = Symbols::default();
+        for number in 0..65_280 {
+            assert_eq!(symbols.intern(&number.to_string()).unwrap(), Symbols::BASE + number);
+        }
+        assert_eq!(symbols.intern("one more").unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(symbols.intern("65279").unwrap(), Symbol::MAX);
+        assert_eq!(symbols.text(Symbol::MAX), "65279");
+    }
+}
