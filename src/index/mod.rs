@@ -5,6 +5,7 @@
 
 mod check;
 mod foreign;
+mod msgpack;
 mod parse;
 mod serialize;
 mod symbol;
