@@ -3,9 +3,11 @@
 mod check;
 mod piece;
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
+
+use hashbrown::HashTable;
 
 use crate::codec::{Coding, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up};
@@ -19,6 +21,9 @@ use crate::sink::{Fsync, Sink};
 
 use check::check_shared;
 use piece::{Encoders, Made, Outcome, Pending, Spares, cut, group, record_of};
+
+/// Tensors that are treated at a time, so that what is noted of each stays in the processor's cache.
+const RUN_LEN: usize = 4096;
 
 /// The highest level of compression.
 pub const MAX_LEVEL: i32 = 22;
@@ -176,9 +181,13 @@ impl Writer {
     /// writer goes on as if the call had not been made. `Io`: writing failed; the writer only accepts to be
     /// dropped, and what stood under the file's name stays. `State`: finished or failed before.
     pub fn add(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
-        self.check_open().and_then(|()| self.check(tensors)).map_err(|err| err.in_file(&self.label))?;
+        let checked = self.check_open().and_then(|()| self.check(tensors));
+        let hashes = checked.map_err(|err| err.in_file(&self.label))?;
         self.state = State::Failed;
-        self.store(tensors).map_err(|err| err.in_file(&self.label))?;
+        self.index.reserve(tensors.len());
+        for (tensors, hashes) in tensors.chunks(RUN_LEN).zip(hashes.chunks(RUN_LEN)) {
+            self.store(tensors, hashes).map_err(|err| err.in_file(&self.label))?;
+        }
         self.state = State::Open;
         Ok(())
     }
@@ -191,27 +200,33 @@ impl Writer {
         }
     }
 
-    fn check(&self, tensors: &[Tensor<'_>]) -> Result<()> {
-        let mut names = HashSet::with_capacity(tensors.len());
+    /// Checks tensors, and gives the hashes of their names.
+    fn check(&self, tensors: &[Tensor<'_>]) -> Result<Vec<u64>> {
+        let mut hashes: Vec<u64> = Vec::with_capacity(tensors.len());
+        let mut names = HashTable::<usize>::with_capacity(tensors.len());
         let mut lens = HashMap::new();
-        for tensor in tensors {
+        for (at, tensor) in tensors.iter().enumerate() {
+            let hash = self.index.hash(tensor.name);
             tensor
                 .check()
                 .and_then(|()| {
                     ensure!(
-                        names.insert(tensor.name) && self.index.find(tensor.name).is_none(),
+                        names.find(hash, |&other| tensors[other].name == tensor.name).is_none()
+                            && self.index.find_hashed(tensor.name, hash).is_none(),
                         Duplicate,
                         "a tensor of this name was added before"
                     );
                     check_shared(&self.shared, &mut lens, tensor.components.iter())
                 })
                 .map_err(|err| err.in_tensor(tensor.name))?;
+            names.insert_unique(hash, at, |&other| hashes[other]);
+            hashes.push(hash);
         }
-        Ok(())
+        Ok(hashes)
     }
 
     /// Writes the blobs of tensors that were checked, and enters them into the index.
-    fn store(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
+    fn store(&mut self, tensors: &[Tensor<'_>], hashes: &[u64]) -> Result<()> {
         let mut pending = self.pending(tensors)?;
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
         let index = &mut self.index;
@@ -233,19 +248,16 @@ impl Writer {
             },
         )?;
         let mut parts = 0..pending.len();
-        for tensor in tensors {
-            let records: Vec<ComponentRecord> = parts
-                .by_ref()
-                .take(tensor.components.len())
-                .filter_map(|at| record_of(&pending, at))
-                .collect();
+        for (tensor, &hash) in tensors.iter().zip(hashes) {
+            let records = parts.by_ref().take(tensor.components.len());
+            let records = records.filter_map(|at| record_of(&pending, at));
             self.index
                 .push(
-                    tensor.name,
+                    (tensor.name, hash),
                     tensor.dtype,
                     tensor.shape,
                     tensor.layout,
-                    &records,
+                    records,
                     tensor.all_attributes(),
                 )
                 .map_err(|err| err.in_tensor(tensor.name))?;

@@ -1,7 +1,8 @@
-//! A walk through MessagePack bytes, without a copy and without recursion.
+//! MessagePack, read without a copy and without recursion, and written in its shortest form.
 //!
-//! An index is millions of small values in fixed places, and opening a file is little else than reading them; so its
-//! records are read here, directly. What may be anything, key-values, is left to rmp-serde.
+//! An index is millions of small values in fixed places, and opening or finishing a file of small tensors is little else
+//! than reading or writing them; so its records are treated here, directly. What may be anything, key-values, is left to
+//! rmp-serde.
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::metadata::MAX_DEPTH;
@@ -205,6 +206,75 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Values that follow each other, each in the shortest form that it has.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
+    bytes: Vec<u8>,
+}
+
+impl Packer {
+    pub(super) fn with_capacity(len: usize) -> Self {
+        Self { bytes: Vec::with_capacity(len) }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// A marker and the lowest `len` bytes of a number.
+    #[inline]
+    fn put(&mut self, marker: u8, number: u64, len: usize) {
+        self.bytes.push(marker);
+        self.bytes.extend_from_slice(&number.to_be_bytes()[8 - len..]);
+    }
+
+    pub(super) fn nil(&mut self) {
+        self.bytes.push(0xc0);
+    }
+
+    /// Begins an array of so many elements.
+    pub(super) fn array(&mut self, count: usize) {
+        match count {
+            0..=15 => self.bytes.push(0x90 | count as u8),
+            16..=0xffff => self.put(0xdc, count as u64, 2),
+            _ => self.put(0xdd, count as u64, 4),
+        }
+    }
+
+    /// Begins a map of up to 15 entries.
+    pub(super) fn small_map(&mut self, count: u8) {
+        self.bytes.push(0x80 | count & 15);
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        let len = text.len();
+        match len {
+            0..=31 => self.bytes.push(0xa0 | len as u8),
+            32..=0xff => self.put(0xd9, len as u64, 1),
+            0x100..=0xffff => self.put(0xda, len as u64, 2),
+            _ => self.put(0xdb, len as u64, 4),
+        }
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn uint(&mut self, value: u64) {
+        match value {
+            0..=0x7f => self.bytes.push(value as u8),
+            0x80..=0xff => self.put(0xcc, value, 1),
+            0x100..=0xffff => self.put(0xcd, value, 2),
+            0x1_0000..=0xffff_ffff => self.put(0xce, value, 4),
+            _ => self.put(0xcf, value, 8),
+        }
+    }
+
+    /// Any value, by rmp-serde.
+    pub(super) fn value(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        rmp_serde::encode::write(&mut self.bytes, value).map_err(|err| {
+            Error::new(ErrorKind::Limit, format!("the index cannot be written as MessagePack: {err}"))
+        })
+    }
+}
+
 #[cold]
 fn ended() -> Error {
     Error::new(ErrorKind::Index, "its bytes end within a value")
@@ -251,6 +321,25 @@ mod tests {
             if let Ok((value, _)) = value {
                 prop_assert_eq!(value.len(), bytes.len() - reader.len());
             }
+        }
+
+        /// rmp-serde writes the same bytes.
+        #[test]
+        fn values_are_written_in_their_shortest_form(
+            value in any::<u64>(), shift in 0u32..64, text in ".{0,40}", times in 0usize..4, count in 0usize..70_000,
+        ) {
+            let (value, text) = (value >> shift, text.repeat(10usize.pow(times as u32)));
+            let mut packer = Packer::default();
+            packer.uint(value);
+            packer.text(&text);
+            packer.nil();
+            packer.array(count);
+            let mut theirs = rmp_serde::to_vec(&value).unwrap();
+            theirs.extend(rmp_serde::to_vec(&text).unwrap());
+            theirs.extend(rmp_serde::to_vec(&()).unwrap());
+            let array = rmp_serde::to_vec(&vec![(); count]).unwrap();
+            theirs.extend(&array[..array.len() - count]);
+            prop_assert_eq!(packer.into_bytes(), theirs);
         }
 
         #[test]

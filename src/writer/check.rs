@@ -6,7 +6,7 @@ use super::{Component, MAX_LEVEL, Tensor};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
 use crate::index::{ComponentRecord, check_name};
-use crate::layout::{Frame, Layout, Part};
+use crate::layout::{Frame, Layout, MAX_ROLES, Part};
 use crate::metadata::{self, Metadata, Value};
 
 impl Tensor<'_> {
@@ -41,12 +41,11 @@ impl Tensor<'_> {
             blocksize: self.effective_blocksize(),
         };
         frame.check_shape()?;
-        let parts: Vec<Part> = self
-            .components
-            .iter()
-            .map(|component| Part { dtype: component.dtype, len: component.bytes.len() as u64 })
-            .collect();
-        frame.check_parts(&parts)?;
+        let mut parts = [Part::NOTHING; MAX_ROLES];
+        for (place, component) in parts.iter_mut().zip(self.components) {
+            *place = Part { dtype: component.dtype, len: component.bytes.len() as u64 };
+        }
+        frame.check_parts(&parts[..roles.len()])?;
         if self.dtype == DType::Bool {
             check_bools(self.components[0].bytes)?;
         }
