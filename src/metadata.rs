@@ -4,7 +4,7 @@
 //! `{"$bytes": "00ff"}` (hexadecimal), a float that is not finite as `{"$float": "nan"}`, `"inf"` or
 //! `"-inf"`, an extension as `{"$ext": [type, "00ff"]}`. So every metadata survives the way through JSON.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -139,8 +139,9 @@ impl Value {
 
 /// A key that stands twice: of its two values JSON would lose one.
 fn repeated(entries: &[(String, Value)]) -> Option<&str> {
-    let mut keys = HashSet::with_capacity(entries.len());
-    entries.iter().map(|(key, _)| key.as_str()).find(|key| !keys.insert(*key))
+    let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// Reads the one-key objects that stand for what JSON cannot spell.
@@ -261,13 +262,33 @@ fn serde_bytes_view(bytes: &[u8]) -> impl Serialize + '_ {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(ValueSeed { counts_are_true: false })
     }
 }
 
-struct ValueVisitor;
+/// Reads any value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValueSeed {
+    /// Whether as many entries are there as arrays and maps state. Then they get the memory that they need at once, and no
+    /// more than that.
+    pub(crate) counts_are_true: bool,
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl ValueSeed {
+    fn room<T>(self, stated: Option<usize>) -> Vec<T> {
+        Vec::with_capacity(if self.counts_are_true { stated.unwrap_or(0) } else { 0 })
+    }
+}
+
+impl<'de> de::DeserializeSeed<'de> for ValueSeed {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,17 +324,17 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        let mut items = self.room(seq.size_hint());
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Value>()? {
-            entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value()?));
+        let mut entries = self.room(map.size_hint());
+        while let Some(key) = map.next_key_seed(self)? {
+            entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value_seed(self)?));
         }
         match repeated(&entries) {
             Some(key) => Err(de::Error::custom(format_args!("the key {key:?} stands twice in one map"))),

@@ -91,7 +91,7 @@
  * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
  *   apart for each thread. The library keeps no threads beyond a call, so a child after fork() may read with what its
  *   parent opened, even if other threads of the parent were reading; only not while one of them was in its first
- *   zt_reader_tensors() or zt_reader_shares() on that reader.
+ *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader.
  * - **Text.** UTF-8. Paths are the filesystem's bytes.
  * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
  *   the layout states. Lengths are bytes unless they are called counts.

@@ -20,6 +20,10 @@ pub(super) struct Symbols {
 impl Symbols {
     const BASE: Symbol = 256;
 
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
     pub(super) fn intern(&mut self, text: &str) -> Result<Symbol> {
         if let Some(symbol) = self.by_text.get(text) {
             return Ok(*symbol);
