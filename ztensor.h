@@ -1432,6 +1432,72 @@ void zt_writer_free(ZtWriter *writer);
 /** @} */
 
 /**
+ * @defgroup dlpack Tensors of other libraries
+ *
+ * Many tensors of a library that speaks DLPack's C exchange, such as PyTorch, to specs and from batches. Not to be mixed up with __dlpack__, which hands over one.
+ * @{
+ */
+
+/**
+ * Shows a tensor of another library: fills a DLTensor and answers 0, or anything else if it cannot. It is
+ * `dltensor_from_py_object_no_sync` of that library's DLPackExchangeAPI.
+ */
+typedef int32_t (*ZtDlpackView)(void *object, void *out_dltensor);
+
+/**
+ * Makes a tensor of another library over a DLManagedTensorVersioned, which it takes over, and answers 0, or anything else
+ * if it cannot. It is `managed_tensor_to_py_object_no_sync` of that library's DLPackExchangeAPI.
+ */
+typedef int32_t (*ZtDlpackWrap)(void *managed, void **out_object);
+
+/**
+ * Fills specs with what another library's tensors are: dense ones, in C order, in this process's memory.
+ *
+ * `objects` holds `count` tensors of the library that `view` belongs to. Of each spec shape, component, element type
+ * and layout are set, of each component all; everything else is left as it is, so that name and level can stand there
+ * already. Tensors that are the same memory get the same `share`, a number over `share_base` and up to `share_base` +
+ * `count`; others get 0.
+ *
+ * Ownership: specs point to the tensors' own shapes and data, which belong to the other library. On an error specs and
+ * components may have been written to.
+ * Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
+ * interpreter's lock to be held.
+ * Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
+ * or that `view` cannot show, in which case the other library says why.
+ * Since: ABI 1.
+ */
+ZtStatus zt_dlpack_specs(ZtDlpackView view,
+                         void *const *objects,
+                         size_t count,
+                         uint64_t share_base,
+                         ZtTensorSpec *specs,
+                         ZtComponentSpec *components);
+
+/**
+ * Makes tensors of another library over what was read, without a copy.
+ *
+ * `tensors` describes the `count` tensors of the batch, in its order, as zt_reader_tensors() and zt_reader_describe() do.
+ * `out_objects` gets as many tensors that `wrap` made: each dense one has all its own bytes and no more, may be written
+ * to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a sparse one, for one
+ * of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
+ *
+ * Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. The
+ * batch may be freed before the tensors.
+ * Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
+ * interpreter's lock to be held. The tensors may be given up on any thread.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (the descriptions are not the batch's, or `wrap` cannot make a tensor, in which case
+ * the other library says why).
+ * Since: ABI 1.
+ */
+ZtStatus zt_dlpack_tensors(const ZtBatch *batch,
+                           const ZtTensor *tensors,
+                           size_t count,
+                           ZtDlpackWrap wrap,
+                           void **out_objects);
+
+/** @} */
+
+/**
  * @defgroup version Versions
  *
  * The ABI has a number of its own, apart from the release's.

@@ -1,7 +1,8 @@
 //! Speed and ratio of the codec on files of raw elements: `cargo bench --bench codec -- dtype file ...`.
 //!
 //! Each file is compressed and decompressed in memory on one thread and on all; zstd's level 3 on the whole buffer
-//! stands beside it. Speeds are the best of `RUNS`, 5 by default; `LEVELS` names other levels than 3 and 10.
+//! stands beside it. Speeds are the best of `RUNS`, 5 by default; `LEVELS` names other levels than 3 and 10, `THREADS` other
+//! numbers than 1 and 0, and `ONLY` (save, load or zstd) leaves the rest out, for a profile.
 
 use std::time::Instant;
 
@@ -11,7 +12,10 @@ fn variable(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
 
-fn best(mut run: impl FnMut()) -> f64 {
+fn best(what: &str, mut run: impl FnMut()) -> f64 {
+    if !variable("ONLY", what).contains(what) {
+        return f64::INFINITY;
+    }
     (0..variable("RUNS", "5").parse().expect("a number of runs"))
         .map(|_| {
             let start = Instant::now();
@@ -56,13 +60,14 @@ fn main() {
         let gigabytes = bytes.len() as f64 / 1e9;
         for level in variable("LEVELS", "3 10").split_whitespace() {
             let level = level.parse().expect("a level");
-            for threads in [1, 0] {
+            for threads in variable("THREADS", "1 0").split_whitespace() {
+                let threads = threads.parse().expect("a number of threads");
                 let file = write(&bytes, dtype, level, threads);
-                let save = best(|| drop(write(&bytes, dtype, level, threads)));
+                let save = best("save", || drop(write(&bytes, dtype, level, threads)));
                 let ratio = bytes.len() as f64 / file.len() as f64;
                 let options = ReadOptions { threads, ..ReadOptions::default() };
                 let reader = Reader::from_bytes(file, options).expect("the file opens");
-                let load = best(|| drop(reader.read_many(&[0], None).expect("the tensor reads")));
+                let load = best("load", || drop(reader.read_many(&[0], None).expect("the tensor reads")));
                 println!(
                     "{:9} level {level:2}, {threads} threads: ratio {ratio:.3}, save {:.2} GB/s, load {:.2} GB/s",
                     pair[0],
@@ -72,8 +77,8 @@ fn main() {
             }
         }
         let mut packed = Vec::new();
-        let save = best(|| packed = zstd::bulk::compress(&bytes, 3).expect("zstd"));
-        let load = best(|| drop(zstd::bulk::decompress(&packed, bytes.len()).expect("zstd")));
+        let save = best("zstd", || packed = zstd::bulk::compress(&bytes, 3).expect("zstd"));
+        let load = best("zstd", || drop(zstd::bulk::decompress(&packed, bytes.len()).expect("zstd")));
         println!(
             "{:9} zstd 3, one thread: ratio {:.3}, save {:.2} GB/s, load {:.2} GB/s\n",
             pair[0],

@@ -23,8 +23,12 @@ pub enum Fsync {
 
 /// Bytes that are gathered before they go to the kernel.
 const BUFFER_LEN: usize = 1024 * 1024;
-/// A slice of this length or more goes to the kernel from where it is.
+/// A slice of this length or more goes to the kernel from where it is, at once.
 const DIRECT_LEN: usize = 64 * 1024;
+/// A slice that lasts is copied if it is shorter than this: one of its own in a call of the system costs more.
+const GATHERED_LEN: usize = 2048;
+/// Slices that wait for one call of the system, which takes 1024 with those of the buffer between them.
+const MAX_SLICES: usize = 500;
 /// Writers of one name that may be at work at once, each with a temporary file of its own.
 const SLOTS: usize = 64;
 /// Slots that are looked at for the wrecks of dead writers.
@@ -59,65 +63,14 @@ impl Sink {
         self.position
     }
 
-    /// Appends bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.target {
-            Target::Memory(memory) => {
-                if memory.try_reserve(bytes.len()).is_err() {
-                    fail!(Memory, "{} more bytes of memory cannot be had", bytes.len());
-                }
-                memory.extend_from_slice(bytes);
-            }
-            Target::File(temp)
-                if bytes.len() >= DIRECT_LEN || self.buffer.len() + bytes.len() > BUFFER_LEN =>
-            {
-                write_both(&mut temp.file, &self.buffer, bytes)
-                    .map_err(|err| Error::io("write the file", err))?;
-                self.buffer.clear();
-            }
-            Target::File(_) => self.buffer.extend_from_slice(bytes),
-        }
-        self.position += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Appends zeros up to a position.
-    pub(crate) fn pad_to(&mut self, position: u64) -> Result<()> {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        while self.position < position {
-            let len = (position - self.position).min(ZEROS.len() as u64);
-            self.write(&ZEROS[..len as usize])?;
-        }
-        Ok(())
-    }
-
-    /// Goes back to an earlier position and forgets what was written since.
-    pub(crate) fn rewind(&mut self, position: u64) -> Result<()> {
-        self.flush()?;
-        match &mut self.target {
-            Target::Memory(memory) => memory.truncate(position as usize),
-            Target::File(temp) => temp
-                .file
-                .set_len(position)
-                .and_then(|()| uninterrupted(|| temp.file.seek(SeekFrom::Start(position))))
-                .map(drop)
-                .map_err(|err| Error::io("cut the file", err))?,
-        }
-        self.position = position;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if let Target::File(temp) = &mut self.target {
-            temp.file.write_all(&self.buffer).map_err(|err| Error::io("write the file", err))?;
-            self.buffer.clear();
-        }
-        Ok(())
+    /// Begins a row of writes. The sink is in order again when [`Gather::finish`] succeeded.
+    pub(crate) fn gather<'a>(&mut self) -> Gather<'_, 'a> {
+        Gather { sink: self, slices: Vec::new(), len: 0 }
     }
 
     /// Gives the file its name, or the bytes to the caller if they went to memory.
     pub(crate) fn finish(mut self) -> Result<Option<Vec<u8>>> {
-        self.flush()?;
+        self.gather().finish()?;
         match self.target {
             Target::File(temp) => temp.finish().map(|()| None),
             Target::Memory(memory) => Ok(Some(memory)),
@@ -125,21 +78,117 @@ impl Sink {
     }
 }
 
-/// Writes two slices, in one call of the system where it takes them whole.
-fn write_both(file: &mut File, first: &[u8], second: &[u8]) -> io::Result<()> {
-    if first.is_empty() {
-        return file.write_all(second);
+/// Writes to a sink. What is small is gathered in the sink's buffer; what is larger and outlives the row of writes goes to
+/// the kernel from where it is, with all that waits before and after it in one call of the system.
+pub(crate) struct Gather<'s, 'a> {
+    sink: &'s mut Sink,
+    /// Slices that wait, each with the length that the buffer had before it.
+    slices: Vec<(usize, &'a [u8])>,
+    /// Bytes of these slices.
+    len: usize,
+}
+
+impl<'a> Gather<'_, 'a> {
+    /// Bytes written so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.sink.position
     }
-    let written = loop {
-        match file.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
+
+    /// Appends bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.sink.target {
+            Target::Memory(memory) => {
+                if memory.try_reserve(bytes.len()).is_err() {
+                    fail!(Memory, "{} more bytes of memory cannot be had", bytes.len());
+                }
+                memory.extend_from_slice(bytes);
+            }
+            Target::File(_) if bytes.len() >= DIRECT_LEN => self.flush(bytes)?,
+            Target::File(_) => {
+                if self.sink.buffer.len() + bytes.len() > BUFFER_LEN {
+                    self.flush(&[])?;
+                }
+                self.sink.buffer.extend_from_slice(bytes);
+            }
         }
-    };
-    match written.checked_sub(first.len()) {
-        Some(of_second) => file.write_all(&second[of_second..]),
-        None => file.write_all(&first[written..]).and_then(|()| file.write_all(second)),
+        self.sink.position += bytes.len() as u64;
+        Ok(())
     }
+
+    /// Appends bytes that stay where they are until the row of writes has ended.
+    pub(crate) fn write_lasting(&mut self, bytes: &'a [u8]) -> Result<()> {
+        if bytes.len() < GATHERED_LEN || matches!(self.sink.target, Target::Memory(_)) {
+            return self.write(bytes);
+        }
+        self.slices.push((self.sink.buffer.len(), bytes));
+        self.len += bytes.len();
+        self.sink.position += bytes.len() as u64;
+        if self.len + self.sink.buffer.len() >= BUFFER_LEN || self.slices.len() >= MAX_SLICES {
+            self.flush(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Appends zeros up to a position.
+    pub(crate) fn pad_to(&mut self, position: u64) -> Result<()> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while self.sink.position < position {
+            let len = (position - self.sink.position).min(ZEROS.len() as u64);
+            self.write(&ZEROS[..len as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Goes back to an earlier position and forgets what was written since.
+    pub(crate) fn rewind(&mut self, position: u64) -> Result<()> {
+        self.flush(&[])?;
+        match &mut self.sink.target {
+            Target::Memory(memory) => memory.truncate(position as usize),
+            Target::File(temp) => uninterrupted(|| temp.file.set_len(position))
+                .and_then(|()| uninterrupted(|| temp.file.seek(SeekFrom::Start(position))))
+                .map(drop)
+                .map_err(|err| Error::io("cut the file", err))?,
+        }
+        self.sink.position = position;
+        Ok(())
+    }
+
+    /// Writes all that waits.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.flush(&[])
+    }
+
+    /// Writes all that waits, and `last` after it.
+    fn flush(&mut self, last: &[u8]) -> Result<()> {
+        let Target::File(temp) = &mut self.sink.target else { return Ok(()) };
+        let mut waiting = Vec::with_capacity(2 * self.slices.len() + 2);
+        let mut at = 0;
+        for &(before, slice) in &self.slices {
+            waiting.extend([IoSlice::new(&self.sink.buffer[at..before]), IoSlice::new(slice)]);
+            at = before;
+        }
+        waiting.extend([IoSlice::new(&self.sink.buffer[at..]), IoSlice::new(last)]);
+        write_all(&mut temp.file, &mut waiting).map_err(|err| Error::io("write the file", err))?;
+        self.sink.buffer.clear();
+        self.slices.clear();
+        self.len = 0;
+        Ok(())
+    }
+}
+
+/// Writes slices one after the other.
+fn write_all(file: &mut File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Drops those that are empty.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => IoSlice::advance_slices(&mut slices, len),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(())
 }
 
 /// A file beside its destination, which it replaces when it is finished and which it leaves alone otherwise.
@@ -302,8 +351,14 @@ mod tests {
 
     fn save(path: &Path, bytes: &[u8]) {
         let mut sink = Sink::create(path, Fsync::Auto).unwrap();
-        sink.write(bytes).unwrap();
+        write(&mut sink, bytes);
         assert_eq!(sink.finish().unwrap(), None);
+    }
+
+    fn write(sink: &mut Sink, bytes: &[u8]) {
+        let mut out = sink.gather();
+        out.write(bytes).unwrap();
+        out.finish().unwrap();
     }
 
     fn entries(dir: &Path) -> Vec<String> {
@@ -321,18 +376,29 @@ mod tests {
         let path = dir.path().join("f");
         let mut sink = Sink::create(&path, Fsync::Never).unwrap();
         let mut memory = Sink::memory();
-        let mut expected = Vec::new();
-        for (at, len) in [3, DIRECT_LEN, 1, BUFFER_LEN - 1, 2, BUFFER_LEN + 5, 0, 100].into_iter().enumerate()
-        {
-            let part = vec![at as u8; len];
-            sink.write(&part).unwrap();
-            memory.write(&part).unwrap();
-            expected.extend(part);
-        }
+        let lens =
+            [3, DIRECT_LEN, 1, BUFFER_LEN - 1, 2, BUFFER_LEN + 5, 0, 100, GATHERED_LEN, 5, 3 * GATHERED_LEN];
+        let parts: Vec<Vec<u8>> = lens
+            .iter()
+            .cycle()
+            .take(3 * lens.len())
+            .enumerate()
+            .map(|(at, &len)| vec![at as u8; len])
+            .collect();
+        let mut expected = parts.concat();
+        let many: Vec<Vec<u8>> =
+            (0..2 * MAX_SLICES).map(|at| vec![at as u8; GATHERED_LEN + at % 7]).collect();
+        expected.extend(many.concat());
         for sink in [&mut sink, &mut memory] {
-            sink.pad_to(expected.len() as u64 + 9000).unwrap();
-            sink.rewind(expected.len() as u64).unwrap();
-            sink.write(b"end").unwrap();
+            let mut out = sink.gather();
+            for (at, part) in parts.iter().enumerate() {
+                if at % 2 == 0 { out.write(part).unwrap() } else { out.write_lasting(part).unwrap() }
+            }
+            many.iter().for_each(|part| out.write_lasting(part).unwrap());
+            out.pad_to(expected.len() as u64 + 9000).unwrap();
+            out.rewind(expected.len() as u64).unwrap();
+            out.write(b"end").unwrap();
+            out.finish().unwrap();
         }
         expected.extend(b"end");
         sink.finish().unwrap();
@@ -346,7 +412,7 @@ mod tests {
         let path = dir.path().join("f");
         save(&path, b"old");
         let mut sink = Sink::create(&path, Fsync::Auto).unwrap();
-        sink.write(b"new").unwrap();
+        write(&mut sink, b"new");
         assert_eq!(entries(dir.path()), [".f.0.zt-tmp", "f"]);
         drop(sink);
         assert_eq!(entries(dir.path()), ["f"]);

@@ -141,8 +141,10 @@ impl Writer {
     }
 
     fn new(mut sink: Sink, label: String, options: WriteOptions) -> Result<Self> {
-        sink.write(&SIGNATURE)?;
-        sink.pad_to(HEADER_LEN)?;
+        let mut out = sink.gather();
+        out.write(&SIGNATURE)?;
+        out.pad_to(HEADER_LEN)?;
+        out.finish()?;
         Ok(Self {
             sink: Some(sink),
             label,
@@ -229,7 +231,7 @@ impl Writer {
     fn store(&mut self, tensors: &[Tensor<'_>], hashes: &[u64]) -> Result<()> {
         let mut pending = self.pending(tensors)?;
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
-        let index = &mut self.index;
+        let (mut sink, index) = (sink.gather(), &mut self.index);
         let pieces = cut(&pending);
         let spares = Spares::default();
         parallel::in_order(
@@ -242,11 +244,12 @@ impl Writer {
             |group, made| {
                 group.iter().zip(made).try_for_each(|(piece, made)| {
                     let part = &mut pending[piece.component];
-                    part.put(piece, made, sink, index, &spares)
+                    part.put(piece, made, &mut sink, index, &spares)
                         .map_err(|err| err.in_component(part.role.name()).in_tensor(part.tensor))
                 })
             },
         )?;
+        sink.finish()?;
         let mut parts = 0..pending.len();
         for (tensor, &hash) in tensors.iter().zip(hashes) {
             let records = parts.by_ref().take(tensor.components.len());
@@ -333,15 +336,17 @@ impl Writer {
         let Some(mut sink) = self.sink.take() else { fail!(State, "the writer was finished already") };
         let index_offset = align_up(sink.position(), ALIGNMENT);
         let index = self.index.to_bytes()?;
-        sink.pad_to(index_offset)?;
-        sink.write(&index)?;
+        let mut out = sink.gather();
+        out.pad_to(index_offset)?;
+        out.write(&index)?;
         let footer = Footer {
             index_offset,
             index_size: index.len() as u64,
             file_size: index_offset + index.len() as u64 + container::FOOTER_LEN,
             index_crc32: crc32fast::hash(&index),
         };
-        sink.write(&footer.to_bytes())?;
+        out.write(&footer.to_bytes())?;
+        out.finish()?;
         let bytes = sink.finish()?;
         self.state = State::Finished;
         Ok(bytes)

@@ -90,6 +90,13 @@ const GROUPS: &[Group] = &[
         &["ZT_FSYNC_*", "ZtComponentSpec", "ZtTensorSpec", "zt_writer_*"],
     ),
     Group(
+        "dlpack",
+        "Tensors of other libraries",
+        "Many tensors of a library that speaks DLPack's C exchange, such as PyTorch, to specs and from batches: without a \
+         call and a Python object for each.",
+        &["ZtDlpackView", "ZtDlpackWrap", "zt_dlpack_*"],
+    ),
+    Group(
         "version",
         "Versions",
         "The ABI has a number of its own, apart from the release's.",

@@ -9,6 +9,8 @@
 
 use std::ffi::CStr;
 
+use multiversion::multiversion;
+
 use crate::dtype::{Class, DType, Name};
 
 /// What the writer does to a chunk before compressing it. Its number is the code that C knows it by.
@@ -75,49 +77,72 @@ impl Filter {
 
     /// Filters `raw`, whose elements have `width` bytes, into `out` of the same length.
     pub fn apply(self, width: usize, raw: &[u8], out: &mut [u8]) {
-        match (self, width) {
-            (Self::None, _) | (Self::Shuffle, 1) => out.copy_from_slice(raw),
-            (Self::Shuffle, 2) => split::<u16, 2>(raw, out, |_| {}),
-            (Self::Shuffle, 4) => split::<u32, 4>(raw, out, |_| {}),
-            (Self::Shuffle, 8) => split::<u64, 8>(raw, out, |_| {}),
-            (Self::Shuffle, _) => split_any(width, raw, out),
-            (Self::Float, 2) => {
-                split::<u16, 2>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
-            }
-            (Self::Float, 4) => {
-                split::<u32, 4>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
-            }
-            (Self::Float, _) => {
-                split::<u64, 8>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
-            }
-            (Self::Delta, 1) => split::<u8, 1>(raw, out, difference::<u8>(0)),
-            (Self::Delta, 2) => split::<u16, 2>(raw, out, difference::<u16>(0)),
-            (Self::Delta, 4) => split::<u32, 4>(raw, out, difference::<u32>(0)),
-            (Self::Delta, _) => split::<u64, 8>(raw, out, difference::<u64>(0)),
-        }
+        apply(self, width, raw, out);
     }
 
     /// Undoes [`Filter::apply`].
     pub fn undo(self, width: usize, filtered: &[u8], out: &mut [u8]) {
-        match (self, width) {
-            (Self::None, _) | (Self::Shuffle, 1) => out.copy_from_slice(filtered),
-            (Self::Shuffle, 2) => join::<u16, 2>(filtered, out, |_| {}),
-            (Self::Shuffle, 4) => join::<u32, 4>(filtered, out, |_| {}),
-            (Self::Shuffle, 8) => join::<u64, 8>(filtered, out, |_| {}),
-            (Self::Shuffle, _) => join_any(width, filtered, out),
-            (Self::Float, 2) => {
-                join::<u16, 2>(filtered, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_right(1)))
-            }
-            (Self::Float, 4) => {
-                join::<u32, 4>(filtered, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_right(1)))
-            }
-            (Self::Float, _) => {
-                join::<u64, 8>(filtered, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_right(1)))
-            }
-            (Self::Delta, 1) => join::<u8, 1>(filtered, out, sum::<u8>(0)),
-            (Self::Delta, 2) => join::<u16, 2>(filtered, out, sum::<u16>(0)),
-            (Self::Delta, 4) => join::<u32, 4>(filtered, out, sum::<u32>(0)),
-            (Self::Delta, _) => join::<u64, 8>(filtered, out, sum::<u64>(0)),
+        undo(self, width, filtered, out);
+    }
+}
+
+// Made for several generations of processors; the one at hand is asked when the program runs.
+#[multiversion(targets(
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+bmi2"
+))]
+fn apply(filter: Filter, width: usize, raw: &[u8], out: &mut [u8]) {
+    match (filter, width) {
+        (Filter::None, _) | (Filter::Shuffle, 1) => out.copy_from_slice(raw),
+        (Filter::Shuffle, 2) => split::<u16, 2>(raw, out, |_| {}),
+        (Filter::Shuffle, 4) => split::<u32, 4>(raw, out, |_| {}),
+        (Filter::Shuffle, 8) => split::<u64, 8>(raw, out, |_| {}),
+        (Filter::Shuffle, _) => split_any(width, raw, out),
+        (Filter::Float, 2) => {
+            split::<u16, 2>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
+        }
+        (Filter::Float, 4) => {
+            split::<u32, 4>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
+        }
+        (Filter::Float, _) => {
+            split::<u64, 8>(raw, out, |block| block.iter_mut().for_each(|w| *w = w.rotate_left(1)))
+        }
+        (Filter::Delta, 1) => split::<u8, 1>(raw, out, difference::<u8>(0)),
+        (Filter::Delta, 2) => split::<u16, 2>(raw, out, difference::<u16>(0)),
+        (Filter::Delta, 4) => split::<u32, 4>(raw, out, difference::<u32>(0)),
+        (Filter::Delta, _) => split::<u64, 8>(raw, out, difference::<u64>(0)),
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt",
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+bmi2"
+))]
+fn undo(filter: Filter, width: usize, filtered: &[u8], out: &mut [u8]) {
+    match (filter, width) {
+        (Filter::None, _) | (Filter::Shuffle, 1) => out.copy_from_slice(filtered),
+        (Filter::Shuffle, 2) => join_2(filtered, out, |word| word),
+        (Filter::Shuffle, 4) => join_4(filtered, out, |word| word),
+        (Filter::Shuffle, 8) => join_8(filtered, out, |word| word),
+        (Filter::Shuffle, _) => join_any(width, filtered, out),
+        (Filter::Float, 2) => join_2(filtered, out, |word| word.rotate_right(1)),
+        (Filter::Float, 4) => join_4(filtered, out, |word| word.rotate_right(1)),
+        (Filter::Float, _) => join_8(filtered, out, |word| word.rotate_right(1)),
+        (Filter::Delta, 1) => {
+            join_1(filtered, out, |word| word);
+            sum::<u8, 1>(out);
+        }
+        (Filter::Delta, 2) => {
+            join_2(filtered, out, |word| word);
+            sum::<u16, 2>(out);
+        }
+        (Filter::Delta, 4) => {
+            join_4(filtered, out, |word| word);
+            sum::<u32, 4>(out);
+        }
+        (Filter::Delta, _) => {
+            join_8(filtered, out, |word| word);
+            sum::<u64, 8>(out);
         }
     }
 }
@@ -128,8 +153,6 @@ trait Word<const WIDTH: usize>: Copy + Default {
     fn to_le(self) -> [u8; WIDTH];
     /// The byte that stands `at` bytes above the lowest.
     fn byte(self, at: usize) -> u8;
-    /// This word with `byte` put where a zero byte stood.
-    fn with(self, byte: u8, at: usize) -> Self;
 }
 
 /// Wrapping differences and their zigzag code.
@@ -155,11 +178,6 @@ macro_rules! word {
             fn byte(self, at: usize) -> u8 {
                 (self >> (8 * at)) as u8
             }
-
-            #[inline(always)]
-            fn with(self, byte: u8, at: usize) -> Self {
-                self | (<$type>::from(byte) << (8 * at))
-            }
         }
 
         impl Zigzag for $type {
@@ -179,6 +197,7 @@ macro_rules! word {
 
 word!(u8, u16, u32, u64);
 
+#[inline(always)]
 fn difference<W: Zigzag>(mut previous: W) -> impl FnMut(&mut [W]) {
     move |block| {
         for word in block {
@@ -189,16 +208,8 @@ fn difference<W: Zigzag>(mut previous: W) -> impl FnMut(&mut [W]) {
     }
 }
 
-fn sum<W: Zigzag>(mut previous: W) -> impl FnMut(&mut [W]) {
-    move |block| {
-        for word in block {
-            *word = word.decode(previous);
-            previous = *word;
-        }
-    }
-}
-
 /// Reads whole elements, changes each block of them, and writes their bytes to `WIDTH` planes.
+#[inline(always)]
 fn split<W: Word<WIDTH>, const WIDTH: usize>(raw: &[u8], out: &mut [u8], mut change: impl FnMut(&mut [W])) {
     let (elements, tail) = raw.as_chunks::<WIDTH>();
     let (planes, rest) = out.split_at_mut(elements.len() * WIDTH);
@@ -219,30 +230,36 @@ fn split<W: Word<WIDTH>, const WIDTH: usize>(raw: &[u8], out: &mut [u8], mut cha
     }
 }
 
-/// Reads `WIDTH` planes, changes each block of elements, and writes whole elements.
-fn join<W: Word<WIDTH>, const WIDTH: usize>(
-    filtered: &[u8],
-    out: &mut [u8],
-    mut change: impl FnMut(&mut [W]),
-) {
-    let (elements, rest) = out.as_chunks_mut::<WIDTH>();
-    let count = elements.len();
-    let (planes, tail) = filtered.split_at(count * WIDTH);
-    rest.copy_from_slice(tail);
-    let mut buffer = [W::default(); BLOCK];
-    for (number, chunk) in elements.chunks_mut(BLOCK).enumerate() {
-        let block = &mut buffer[..chunk.len()];
-        block.fill(W::default());
-        for at in 0..WIDTH {
-            let plane = &planes[at * count + number * BLOCK..][..chunk.len()];
-            for (word, byte) in block.iter_mut().zip(plane) {
-                *word = word.with(*byte, at);
+/// Makes a function that reads the planes of a type of word, changes each word, and writes whole elements. Each plane has
+/// a name of its own, without which the loop does not run on vectors.
+macro_rules! join {
+    ($join:ident, $word:ty, $($plane:ident)+) => {
+        #[inline(always)]
+        fn $join(filtered: &[u8], out: &mut [u8], change: impl Fn($word) -> $word) {
+            let (elements, rest) = out.as_chunks_mut();
+            let count = elements.len();
+            let planes = filtered;
+            $( let ($plane, planes) = planes.split_at(count); )+
+            rest.copy_from_slice(planes);
+            for (at, element) in elements.iter_mut().enumerate() {
+                *element = change(<$word>::from_le_bytes([$( $plane[at] ),+])).to_le_bytes();
             }
         }
-        change(block);
-        for (bytes, word) in chunk.iter_mut().zip(block.iter()) {
-            *bytes = word.to_le();
-        }
+    };
+}
+
+join!(join_1, u8, a);
+join!(join_2, u16, a b);
+join!(join_4, u32, a b c d);
+join!(join_8, u64, a b c d e f g h);
+
+/// Replaces zigzag-coded differences by the elements.
+#[inline(always)]
+fn sum<W: Word<WIDTH> + Zigzag, const WIDTH: usize>(out: &mut [u8]) {
+    let mut previous = W::default();
+    for element in out.as_chunks_mut::<WIDTH>().0 {
+        previous = W::from_le(*element).decode(previous);
+        *element = previous.to_le();
     }
 }
 

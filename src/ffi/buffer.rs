@@ -58,6 +58,10 @@ impl ZtBatch {
         let spans = batch.spans().iter().map(ZtSpan::from).collect();
         into_handle(Self { batch, spans })
     }
+
+    pub(super) fn batch(&self) -> &Batch {
+        &self.batch
+    }
 }
 
 /// Gives the first of a buffer's bytes; NULL if `buffer` is NULL.

@@ -7,6 +7,7 @@
 #![allow(clippy::missing_safety_doc, reason = "the Ownership and Threads lines are the contract")]
 
 pub mod buffer;
+pub mod dlpack;
 pub mod guard;
 pub mod name;
 mod pointer;

@@ -101,6 +101,27 @@ pub(super) unsafe fn array<'a, T>(data: *const T, len: usize, name: &str) -> Res
     if len == 0 {
         return Ok(&[]);
     }
+    check_array(data, len, name)?;
+    // SAFETY: not NULL, aligned, of a size that exists; the rest is the contract.
+    Ok(unsafe { slice::from_raw_parts(data, len) })
+}
+
+/// An array that C lends to be written: NULL only with a length of 0.
+///
+/// # Safety
+///
+/// `data` is NULL or points to `len` values that nobody else uses for as long as the slice lives.
+pub(super) unsafe fn array_mut<'a, T>(data: *mut T, len: usize, name: &str) -> Result<&'a mut [T]> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    check_array(data, len, name)?;
+    // SAFETY: not NULL, aligned, of a size that exists; the rest is the contract.
+    Ok(unsafe { slice::from_raw_parts_mut(data, len) })
+}
+
+/// Checks all that can be told of an array that is not empty.
+fn check_array<T>(data: *const T, len: usize, name: &str) -> Result<()> {
     ensure!(!data.is_null(), Null, "{name} is NULL, with a length of {len}");
     ensure!(data.is_aligned(), Argument, "{name} is not aligned");
     ensure!(
@@ -108,23 +129,7 @@ pub(super) unsafe fn array<'a, T>(data: *const T, len: usize, name: &str) -> Res
         Argument,
         "{name} has a length of {len}, more than memory holds"
     );
-    // SAFETY: not NULL, aligned, of a size that exists; the rest is the contract.
-    Ok(unsafe { slice::from_raw_parts(data, len) })
-}
-
-/// Memory that C lends to be written: NULL only with a length of 0.
-///
-/// # Safety
-///
-/// `data` is NULL or points to `len` bytes that nobody else uses for as long as the slice lives.
-pub(super) unsafe fn bytes_mut<'a>(data: *mut u8, len: usize, name: &str) -> Result<&'a mut [u8]> {
-    if len == 0 {
-        return Ok(&mut []);
-    }
-    ensure!(!data.is_null(), Null, "{name} is NULL, with a length of {len}");
-    ensure!(len <= isize::MAX as usize, Argument, "{name} has a length of {len}, more than memory holds");
-    // SAFETY: not NULL, of a size that exists; the rest is the contract.
-    Ok(unsafe { slice::from_raw_parts_mut(data, len) })
+    Ok(())
 }
 
 fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {

@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::index::{Check, ComponentRecord, Index, RAW};
 use crate::layout::Role;
-use crate::sink::Sink;
+use crate::sink::Gather;
 
 /// A component on its way into the file.
 pub(super) struct Pending<'a> {
@@ -134,13 +134,13 @@ pub(super) fn group<'p, 'a>(mut pieces: &'p [Piece<'a>]) -> Vec<&'p [Piece<'a>]>
     groups
 }
 
-impl Pending<'_> {
+impl<'a> Pending<'a> {
     /// Writes a piece, and with the last one of a component makes its record.
     pub(super) fn put(
         &mut self,
-        piece: &Piece<'_>,
+        piece: &Piece<'a>,
         made: Made,
-        sink: &mut Sink,
+        sink: &mut Gather<'_, 'a>,
         index: &mut Index,
         spares: &Spares,
     ) -> Result<()> {
@@ -172,7 +172,7 @@ impl Pending<'_> {
                     self.start = begin_blob(sink, len)?;
                 }
                 combine(&mut self.hasher, made.hasher);
-                sink.write(piece.bytes)?;
+                sink.write_lasting(piece.bytes)?;
             }
         }
         if !piece.is_last {
@@ -189,7 +189,7 @@ impl Pending<'_> {
                 self.hasher = Some(hasher);
             }
             self.start = begin_blob(sink, len)?;
-            sink.write(self.bytes)?;
+            sink.write_lasting(self.bytes)?;
         }
         let encoding = match self.coding {
             Some(coding) if is_compressed => {
@@ -210,7 +210,7 @@ impl Pending<'_> {
         Ok(())
     }
 
-    fn put_frame(&mut self, sink: &mut Sink, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
+    fn put_frame(&mut self, sink: &mut Gather<'_, '_>, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
         combine(&mut self.hasher, hasher.clone());
         self.stored.push(frame.len() as u32);
         sink.write(frame)
@@ -234,7 +234,7 @@ fn combine(so_far: &mut Option<Hasher>, next: Hasher) {
 }
 
 /// Pads up to where a blob of `len` bytes begins.
-fn begin_blob(sink: &mut Sink, len: u64) -> Result<u64> {
+fn begin_blob(sink: &mut Gather<'_, '_>, len: u64) -> Result<u64> {
     if len == 0 {
         // It has no byte to align, only an offset to state.
         return Ok(align_up(sink.position(), ALIGNMENT));

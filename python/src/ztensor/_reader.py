@@ -360,20 +360,35 @@ class Reader:
         """
         convert = converter(to)
         names = self._all_names()
-        return dict(zip(names, convert(self._load(self._handle(), None, verify))))
+        if to != "torch" or not names:
+            return dict(zip(names, convert(self._load(self._handle(), None, verify))))
+        from ztensor import _dlpack, _torch
+
+        handle = self._handle()
+        batch = self._read(handle, None, verify)
+        made, is_all = _dlpack.tensors_of(batch, self._described(handle)[0], self._count)
+        if not is_all:
+            # What is left is sparse, or shares its memory with what was made.
+            made = _torch.to_torch(described_batch(self.describe_all(), batch), made)
+        return dict(zip(names, made))
+
+    def _described(self, handle: Any) -> tuple[Any, int]:
+        """A ``ZtTensor *`` to the descriptions of all tensors, and their number. They live as long as the handle."""
+        tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
+        check(lib.zt_reader_tensors(handle, tensors, count))
+        return tensors[0], count[0]
 
     def describe_all(self) -> Described:
         """What reading needs to know of every tensor, in the order written."""
         handle = self._handle()
-        tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
-        check(lib.zt_reader_tensors(handle, tensors, count))
-        table = _structs.view(tensors[0], count[0], _structs.TENSOR)
+        tensors, count = self._described(handle)
+        table = _structs.view(tensors, count, _structs.TENSOR)
         ndims, counts = table["ndim"].tolist(), table["component_count"].tolist()
         # Shapes, and components, of all tensors stand behind each other.
         total = sum(ndims)
-        dims = ffi.unpack(tensors[0][0].shape, total) if total else []
+        dims = ffi.unpack(tensors[0].shape, total) if total else []
         parts = sum(counts)
-        components = _structs.view(tensors[0][0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
+        components = _structs.view(tensors[0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
         ends = itertools.accumulate(ndims)
         return Described(
             names=self._all_names(),
@@ -402,20 +417,28 @@ class Reader:
             )
         if not numbers:
             return Batch(described, [], [], [], [])
+        return described_batch(described, self._read(handle, None if found is None else numbers, verify))
+
+    def _read(self, handle: Any, numbers: Sequence[int] | None, verify: bool | None) -> Any:
+        """Read tensors, or all of them, and give the ``ZtBatch *`` that holds them."""
         out = ffi.new("ZtBatch **")
-        wanted, count = (ffi.NULL, 0) if found is None else (numbers, len(numbers))
+        wanted, count = (ffi.NULL, 0) if numbers is None else (numbers, len(numbers))
         check(lib.zt_reader_read_many(handle, wanted, count, _verify(verify), out))
-        batch = ffi.gc(out[0], lib.zt_batch_free)
-        buffers = []
-        for at in range(lib.zt_batch_memory_count(batch)):
-            memory = ffi.new("ZtBuffer **")
-            check(lib.zt_batch_memory(batch, at, memory))
-            buffers.append(buffer_view(memory[0], lib.zt_buffer_len(memory[0])))
-        pointer, spans_count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
-        check(lib.zt_batch_spans(batch, pointer, spans_count))
-        spans = _structs.view(pointer[0], spans_count[0], _structs.SPAN)
-        memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
-        return Batch(described, buffers, memories, starts, sizes)
+        return ffi.gc(out[0], lib.zt_batch_free)
+
+
+def described_batch(described: Described, batch: Any) -> Batch:
+    """What a ``ZtBatch *`` holds, with what the file says of it."""
+    buffers = []
+    for at in range(lib.zt_batch_memory_count(batch)):
+        memory = ffi.new("ZtBuffer **")
+        check(lib.zt_batch_memory(batch, at, memory))
+        buffers.append(buffer_view(memory[0], lib.zt_buffer_len(memory[0])))
+    pointer, spans_count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
+    check(lib.zt_batch_spans(batch, pointer, spans_count))
+    spans = _structs.view(pointer[0], spans_count[0], _structs.SPAN)
+    memories, starts, sizes = spans["memory"].tolist(), spans["start"].tolist(), spans["len"].tolist()
+    return Batch(described, buffers, memories, starts, sizes)
 
 
 def converter(to: str) -> Callable[[Batch], list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ztensor import _dtypes, _sparse
@@ -94,10 +95,11 @@ def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> int:
     return code
 
 
-def to_torch(batch: Batch) -> list[torch.Tensor]:
+def to_torch(batch: Batch, made: Sequence[Any] | None = None) -> list[torch.Tensor]:
     """Tensors over memory that was read.
 
-    Each dense tensor has a storage of its own, of exactly its size; those that are the same memory share one.
+    Each dense tensor has a storage of its own, of exactly its size; those that are the same memory share one. Those that
+    `made` holds were made already, the first of each memory among them.
     """
     described = batch.described
     buffers, memories, starts, sizes = batch.buffers, batch.memories, batch.starts, batch.sizes
@@ -111,12 +113,13 @@ def to_torch(batch: Batch) -> list[torch.Tensor]:
             found.append(_to_sparse(batch.sparse(at, part)))
         else:
             key = (memories[part], starts[part], sizes[part], dtype)
-            tensor = dense.get(key)
+            ready = made[at] if made else None
+            tensor = dense.get(key) if ready is None else ready
             if tensor is None:
                 tensor = _flat(buffers[key[0]], key[1], key[2], dtype)
-                if key[2]:
-                    dense[key] = tensor
-            found.append(tensor.view(shape))
+            if key[2]:
+                dense.setdefault(key, tensor)
+            found.append(tensor.view(shape) if ready is None else ready)
         part += count
     return found
 

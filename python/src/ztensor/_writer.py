@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Union
 
 import numpy as np
+import numpy.typing as npt
 
 from ztensor import _arrays, _structs
 from ztensor._call import check, encode_name, error, refusal, to_json
@@ -186,16 +187,17 @@ class Writer:
         """
         level = compression_level(compress)
         self._handle()
-        add = adder()
         # An address stands for the same bytes for as long as the object lives, and a mapping may make its values when they
         # are asked for: all of them are held until the end.
-        alive = []
+        names, values = list(tensors.keys()), list(tensors.values())
+        if self._add_plain(names, values, level):
+            return
+        add = adder()
         numbers: dict[Any, int] = {}
         taken = self._numbers
         specs = Specs(numbers, taken)
         try:
-            for name, tensor in tensors.items():
-                alive.append(tensor)
+            for name, tensor in zip(names, values):
                 specs.names.append(encode_name(name))
                 add(specs, tensor, name)
                 if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
@@ -204,6 +206,35 @@ class Writer:
             self._add(specs, level)
         finally:
             self._numbers += len(numbers)
+
+    def _add_plain(self, names: list[Any], values: list[Any], level: int) -> bool:
+        """Add tensors that are all plain ones of torch. If they are not, or a name is none, nothing is added."""
+        if not values or getattr(sys.modules.get("torch"), "Tensor", None) is None:
+            return False
+        from ztensor import _dlpack
+
+        found = _dlpack.specs_of(values, self._numbers)
+        if found is None:
+            return False
+        try:
+            text = "\0".join(names).encode("utf-8")
+        except (TypeError, UnicodeEncodeError):
+            return False
+        tensors, components = found
+        text += b"\0"
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)
+        if len(ends) != len(values):
+            return False
+        begins = np.concatenate([[0], ends[:-1] + 1])
+        texts = ffi.from_buffer(text)
+        tensors["name"] = int(ffi.cast("uintptr_t", texts)) + begins
+        tensors["name_len"] = ends - begins
+        tensors["level"] = level
+        self._numbers += len(values)
+        for start in range(0, len(values), _MAX_CALL):
+            self._add_structs(tensors[start : start + _MAX_CALL])
+        del texts, components
+        return True
 
     def add_sparse_csr(
         self, name: str, values: Any, indices: Any, indptr: Any, shape: Iterable[int], *, compress: bool | int = False
@@ -249,7 +280,7 @@ class Writer:
 
     def _add(self, specs: Specs, level: int, attributes: Mapping[str, Any] | None = None) -> None:
         """Hand tensors to the library in one call. All that the structs point to lives until it returns."""
-        handle = self._handle()
+        self._handle()
         count = len(specs.names)
         if not count:
             return
@@ -279,8 +310,12 @@ class Writer:
         if attributes:
             tensors["attributes"] = int(ffi.cast("uintptr_t", text))
             tensors["attributes_len"] = len(text)
-        status = lib.zt_writer_add(handle, ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), count)
+        self._add_structs(tensors)
         del names, text, dims, components
+
+    def _add_structs(self, tensors: npt.NDArray[Any]) -> None:
+        """Hand tensors to the library. What the structs point to has to live until this returns."""
+        status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
         if status:
             raise refusal(status)
 

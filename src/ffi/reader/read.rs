@@ -7,7 +7,7 @@ use crate::error::{Result, fail};
 use crate::ffi::ZtStatus;
 use crate::ffi::buffer::{ZtBatch, ZtBuffer};
 use crate::ffi::guard::guard;
-use crate::ffi::pointer::{array, borrow, bytes_mut};
+use crate::ffi::pointer::{array, array_mut, borrow};
 use crate::reader::Reader;
 
 /// Check raw data as the reader was opened.
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn zt_reader_read_into(
             .iter()
             .map(|target| {
                 // SAFETY: the caller lends the memory, and targets do not overlap.
-                let out = unsafe { bytes_mut(target.data.cast(), target.len, "a target's data") }?;
+                let out = unsafe { array_mut(target.data.cast::<u8>(), target.len, "a target's data") }?;
                 Ok((target.tensor, target.component, out))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
         // SAFETY: the caller lends a handle.
         let reader = unsafe { borrow(reader) }?;
         // SAFETY: the caller lends the memory.
-        let out = unsafe { bytes_mut(data.cast(), len, "data") }?;
+        let out = unsafe { array_mut(data.cast::<u8>(), len, "data") }?;
         reader.reader.read_range_into(tensor, component, first, count, out, verify_option(verify)?)
     })
 }

@@ -1,0 +1,113 @@
+"""torch tensors by the thousand, through the C functions that torch offers for DLPack.
+
+One call of the library takes or makes all of them, where Python would spend microseconds on each. What that call does not
+take (another device, other strides, sparse tensors, an older torch) goes the way of :mod:`ztensor._torch`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ztensor import _structs
+from ztensor._ffi import ffi, lib
+from ztensor._paths import get_library
+from ztensor._torch import torch
+
+#: The major version of DLPack whose structures the library knows.
+_MAJOR = 1
+
+
+class _Exchange(NamedTuple):
+    """Addresses of torch's functions, and the library's, called with the interpreter's lock held."""
+
+    view: int
+    wrap: int
+    specs: Any
+    tensors: Any
+
+
+def _find() -> _Exchange | None:
+    """torch's table of functions for DLPack, which releases from 2.10 on have."""
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return None
+    pointer_of = ctypes.PyDLL(None).PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    try:
+        table = pointer_of(capsule, b"dlpack_exchange_api")
+    except ValueError:
+        return None
+    # Two halves of a version, an older table, then five functions, of which these are the third and the fourth.
+    while table:
+        words = (ctypes.c_uint64 * 7).from_address(table)
+        if words[0] & 0xFFFFFFFF == _MAJOR:
+            library = ctypes.PyDLL(get_library())
+            specs, tensors = library.zt_dlpack_specs, library.zt_dlpack_tensors
+            specs.restype = tensors.restype = ctypes.c_int32
+            size, pointer = ctypes.c_size_t, ctypes.c_void_p
+            specs.argtypes = [pointer, pointer, size, ctypes.c_uint64, pointer, pointer]
+            tensors.argtypes = [pointer, pointer, size, pointer, pointer]
+            return _Exchange(view=words[5], wrap=words[4], specs=specs, tensors=tensors) if words[4] and words[5] else None
+        table = words[1]
+    return None
+
+
+_exchange = _find()
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
+
+
+def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Structs of tensors and of their components, the names left out; None if any of them is no plain tensor.
+
+    They point to the tensors' own memory and shapes. Tensors that are the same memory carry the same number over
+    `share_base`.
+    """
+    if _exchange is None or not set(map(type, tensors)) <= _PLAIN:
+        return None
+    # The C functions do not tell of these bits. They exist on no other types.
+    if any(map(torch.Tensor.is_neg, tensors)) or any(map(torch.Tensor.is_conj, tensors)):
+        return None
+    objects = np.fromiter(tensors, object, len(tensors))
+    specs = np.zeros(len(tensors), _structs.TENSOR_SPEC)
+    components = np.zeros(len(tensors), _structs.COMPONENT_SPEC)
+    try:
+        status = _exchange.specs(
+            _exchange.view, _address(objects), len(tensors), share_base, _address(specs), _address(components)
+        )
+    except Exception:
+        # torch raised it for a tensor that it cannot show. The way for any tensor says what is the matter.
+        return None
+    return None if status else (specs, components)
+
+
+def tensors_of(batch: Any, described: Any, count: int) -> tuple[list[Any], bool]:
+    """Dense tensors over a ``ZtBatch *``, each with a storage of its own, given a ``ZtTensor *`` to what describes them, and
+    whether these are all.
+
+    None stands in the place of a sparse one, and of one that shares its memory with an earlier one; in all places if torch
+    does not make them.
+    """
+    if _exchange is None:
+        return [None] * count, False
+    # NumPy fills it with None. These references are overwritten by those that torch gives, not given back: of None, there
+    # are enough.
+    objects = np.empty(count, object)
+    try:
+        status = _exchange.tensors(
+            int(ffi.cast("uintptr_t", batch)), int(ffi.cast("uintptr_t", described)), count, _exchange.wrap, _address(objects)
+        )
+    except Exception:
+        status = lib.ZT_ERR_ARGUMENT
+    # NumPy spells NULL as None.
+    places = _structs.view(ffi.cast("uint64_t *", _address(objects)), count, np.dtype(np.uint64))
+    return objects.tolist(), not status and bool(places.all())
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found

@@ -1,0 +1,376 @@
+//! Tensors of other libraries, many at a time, through the functions of DLPack's C exchange.
+//!
+//! Structures and codes are those of DLPack 1 (<https://dmlc.github.io/dlpack/latest/c_api.html>). Whatever language the
+//! other library's objects belong to, here they are pointers that are passed on to functions of that library.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ZtStatus;
+use super::buffer::ZtBatch;
+use super::guard::{guard, guard_value};
+use super::name::ZT_DENSE;
+use super::pointer::{array, array_mut, borrow};
+use super::reader::describe::ZtTensor;
+use super::writer::{ZtComponentSpec, ZtTensorSpec};
+use crate::dtype::{Class, DType};
+use crate::error::{Error, Result, ensure, fail};
+use crate::layout::element_count;
+use crate::plan::{Buffer, Span};
+
+/// Shows a tensor of another library: fills a DLTensor and answers 0, or anything else if it cannot. It is
+/// `dltensor_from_py_object_no_sync` of that library's DLPackExchangeAPI.
+pub type ZtDlpackView = Option<unsafe extern "C" fn(object: *mut c_void, out_dltensor: *mut c_void) -> i32>;
+
+/// Makes a tensor of another library over a DLManagedTensorVersioned, which it takes over, and answers 0, or anything else
+/// if it cannot. It is `managed_tensor_to_py_object_no_sync` of that library's DLPackExchangeAPI.
+pub type ZtDlpackWrap =
+    Option<unsafe extern "C" fn(managed: *mut c_void, out_object: *mut *mut c_void) -> i32>;
+
+const CPU: i32 = 1;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Device {
+    kind: i32,
+    id: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DataType {
+    code: u8,
+    bits: u8,
+    lanes: u16,
+}
+
+/// DLTensor.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct View {
+    data: *mut c_void,
+    device: Device,
+    ndim: i32,
+    dtype: DataType,
+    shape: *mut i64,
+    strides: *mut i64,
+    byte_offset: u64,
+}
+
+#[repr(C)]
+struct Version {
+    major: u32,
+    minor: u32,
+}
+
+/// DLManagedTensorVersioned, and behind it what it refers to.
+#[repr(C)]
+struct Managed {
+    version: Version,
+    context: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Managed)>,
+    flags: u64,
+    view: View,
+    _memory: Buffer,
+    /// Dimensions, then strides in elements.
+    _dims: Box<[i64]>,
+    /// How many of the batch were deleted.
+    deleted: Arc<AtomicUsize>,
+}
+
+impl From<DType> for DataType {
+    fn from(dtype: DType) -> Self {
+        let bits = (8 * dtype.size()) as u8;
+        let (code, bits, lanes) = match dtype {
+            DType::BFloat16 => (4, bits, 1),
+            DType::Float8E4M3Fn => (10, bits, 1),
+            DType::Float8E4M3FnUz => (11, bits, 1),
+            DType::Float8E5M2 => (12, bits, 1),
+            DType::Float8E5M2FnUz => (13, bits, 1),
+            DType::Float8E8M0Fnu => (14, bits, 1),
+            DType::Float4E2M1FnX2 => (17, 4, 2),
+            _ => match dtype.class() {
+                Class::Signed => (0, bits, 1),
+                Class::Unsigned => (1, bits, 1),
+                Class::Float => (2, bits, 1),
+                Class::Complex => (5, bits, 1),
+                Class::Bool => (6, bits, 1),
+            },
+        };
+        Self { code, bits, lanes }
+    }
+}
+
+impl DataType {
+    fn dtype(self) -> Option<DType> {
+        DType::all().find(|&dtype| Self::from(dtype) == self)
+    }
+}
+
+/// What a DLTensor says of dense data that is in C order and in this memory.
+struct Dense {
+    dtype: DType,
+    len: usize,
+    data: *const c_void,
+    shape: *const u64,
+    ndim: usize,
+}
+
+impl View {
+    const NOTHING: Self = Self {
+        data: ptr::null_mut(),
+        device: Device { kind: 0, id: 0 },
+        ndim: 0,
+        dtype: DataType { code: 0, bits: 0, lanes: 0 },
+        shape: ptr::null_mut(),
+        strides: ptr::null_mut(),
+        byte_offset: 0,
+    };
+
+    /// # Safety
+    ///
+    /// `shape` and `strides` hold `ndim` numbers, or are NULL where DLPack allows it.
+    unsafe fn dense(&self) -> Result<Dense> {
+        ensure!(self.device.kind == CPU, Argument, "the tensor is on a device of kind {}", self.device.kind);
+        let Some(dtype) = self.dtype.dtype() else {
+            fail!(UnknownDtype, "the tensor has elements of {:?}, which a .zt file cannot hold", self.dtype);
+        };
+        let Ok(ndim) = usize::try_from(self.ndim) else {
+            fail!(Argument, "the tensor has {} dimensions", self.ndim);
+        };
+        // SAFETY: passed on.
+        let shape = unsafe { array(self.shape.cast_const(), ndim, "a DLTensor's shape") }?;
+        let strides = match self.strides.is_null() {
+            true => None,
+            // SAFETY: passed on.
+            false => Some(unsafe { array(self.strides.cast_const(), ndim, "a DLTensor's strides") }?),
+        };
+        let mut count = 1u64;
+        let mut in_order = true;
+        for at in (0..ndim).rev() {
+            // Along a dimension of one element nobody ever steps.
+            in_order &=
+                shape[at] == 1 || strides.is_none_or(|strides| u64::try_from(strides[at]) == Ok(count));
+            let next = u64::try_from(shape[at]).ok().and_then(|dim| count.checked_mul(dim));
+            let Some(next) = next else { fail!(Shape, "the tensor has the shape {shape:?}") };
+            count = next;
+        }
+        ensure!(in_order || count == 0, Argument, "the tensor's elements do not lie in C order");
+        let len = count.checked_mul(dtype.size() as u64).and_then(|len| usize::try_from(len).ok());
+        let Some(len) = len else { fail!(Shape, "the tensor has the shape {shape:?}") };
+        ensure!(len == 0 || !self.data.is_null(), Argument, "the tensor has no memory of its own");
+        Ok(Dense {
+            dtype,
+            len,
+            data: self.data.cast::<u8>().wrapping_add(self.byte_offset as usize).cast_const().cast(),
+            shape: if ndim == 0 { ptr::null() } else { self.shape.cast_const().cast() },
+            ndim,
+        })
+    }
+}
+
+/// Fills specs with what another library's tensors are: dense ones, in C order, in this process's memory.
+///
+/// `objects` holds `count` tensors of the library that `view` belongs to. Of each spec shape, component, element type
+/// and layout are set, of each component all; everything else is left as it is, so that name and level can stand there
+/// already. Tensors that are the same memory get the same `share`, a number over `share_base` and up to `share_base` +
+/// `count`; others get 0.
+///
+/// Ownership: specs point to the tensors' own shapes and data, which belong to the other library. On an error specs and
+/// components may have been written to.
+/// Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
+/// interpreter's lock to be held.
+/// Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
+/// or that `view` cannot show, in which case the other library says why.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_dlpack_specs(
+    view: ZtDlpackView,
+    objects: *const *mut c_void,
+    count: usize,
+    share_base: u64,
+    specs: *mut ZtTensorSpec,
+    components: *mut ZtComponentSpec,
+) -> ZtStatus {
+    guard(|| {
+        let Some(view) = view else { fail!(Null, "view is NULL") };
+        // SAFETY: the caller lends the array.
+        let objects = unsafe { array(objects, count, "objects") }?;
+        // SAFETY: the caller lends the array.
+        let specs = unsafe { array_mut(specs, count, "specs") }?;
+        // SAFETY: the caller lends the array.
+        let components = unsafe { array_mut(components, count, "components") }?;
+        let mut first_of = HashMap::with_capacity(count);
+        for (at, &object) in objects.iter().enumerate() {
+            let mut shown = View::NOTHING;
+            // SAFETY: the function and its object belong together, and there is room for a DLTensor.
+            let answer = unsafe { view(object, ptr::from_mut(&mut shown).cast()) };
+            ensure!(answer == 0, Argument, "tensor number {at} cannot be shown as DLPack");
+            // SAFETY: the other library filled it.
+            let dense = unsafe { shown.dense() }.map_err(|err| numbered(at, &err))?;
+            let mut share = 0;
+            if dense.len > 0 {
+                match first_of.entry((dense.data as usize, dense.len, dense.dtype)) {
+                    Entry::Vacant(entry) => drop(entry.insert(at)),
+                    Entry::Occupied(first) => {
+                        share = share_base + *first.get() as u64 + 1;
+                        components[*first.get()].share = share;
+                    }
+                }
+            }
+            components[at] = ZtComponentSpec {
+                data: dense.data,
+                len: dense.len,
+                share,
+                dtype: dense.dtype.code(),
+                reserved: 0,
+            };
+            let spec = &mut specs[at];
+            (spec.shape, spec.ndim) = (dense.shape, dense.ndim);
+            (spec.components, spec.component_count) = (ptr::from_ref(&components[at]), 1);
+            (spec.dtype, spec.layout) = (dense.dtype.code(), ZT_DENSE);
+        }
+        Ok(())
+    })
+}
+
+fn numbered(at: usize, err: &Error) -> Error {
+    Error::new(err.kind(), format!("tensor number {at}: {err}"))
+}
+
+/// Makes tensors of another library over what was read, without a copy.
+///
+/// `tensors` describes the `count` tensors of the batch, in its order, as zt_reader_tensors() and zt_reader_describe() do.
+/// `out_objects` gets as many tensors that `wrap` made: each dense one has all its own bytes and no more, may be written
+/// to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a sparse one, for one
+/// of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
+///
+/// Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. The
+/// batch may be freed before the tensors.
+/// Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
+/// interpreter's lock to be held. The tensors may be given up on any thread.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (the descriptions are not the batch's, or `wrap` cannot make a tensor, in which case
+/// the other library says why).
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_dlpack_tensors(
+    batch: *const ZtBatch,
+    tensors: *const ZtTensor,
+    count: usize,
+    wrap: ZtDlpackWrap,
+    out_objects: *mut *mut c_void,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let batch = unsafe { borrow(batch) }?.batch();
+        // SAFETY: the caller lends the array.
+        let tensors = unsafe { array(tensors, count, "tensors") }?;
+        let Some(wrap) = wrap else { fail!(Null, "wrap is NULL") };
+        // SAFETY: the caller lends the array.
+        let objects = unsafe { array_mut(out_objects, count, "out_objects") }?;
+        objects.fill(ptr::null_mut());
+        let parts: usize = tensors.iter().map(|tensor| tensor.component_count).sum();
+        ensure!(
+            parts == batch.spans().len(),
+            Argument,
+            "the descriptions are of {parts} components, the batch has {}",
+            batch.spans().len()
+        );
+        let is_once = repeated(batch.spans());
+        let deleted = Arc::new(AtomicUsize::new(0));
+        let mut part = 0;
+        for (tensor, object) in tensors.iter().zip(objects) {
+            let at = part;
+            part += tensor.component_count;
+            let dtype = DType::from_code(tensor.dtype).filter(|_| tensor.layout == ZT_DENSE && is_once(at));
+            let Some(dtype) = dtype else { continue };
+            // SAFETY: the description belongs to a reader that the caller keeps.
+            let shape = unsafe { array(tensor.shape, tensor.ndim, "a description's shape") }?;
+            let managed = Managed::new(batch.buffer(at)?, dtype, shape, deleted.clone())?;
+            let managed = Box::into_raw(managed);
+            let before = deleted.load(Ordering::Acquire);
+            // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
+            let answer = unsafe { wrap(managed.cast(), object) };
+            if answer != 0 {
+                *object = ptr::null_mut();
+                if deleted.load(Ordering::Acquire) == before {
+                    // SAFETY: it came from a box, and nobody deleted it.
+                    drop(unsafe { Box::from_raw(managed) });
+                }
+                fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whether a component is the first that has its span. Where each begins after the one before, as nearly always, none comes
+/// twice.
+fn repeated(spans: &[Span]) -> impl Fn(usize) -> bool {
+    let place = |span: &Span| (span.memory, span.start, span.len);
+    let may_repeat = !spans.is_sorted_by(|before, after| place(before) < place(after));
+    let mut firsts = vec![true; if may_repeat { spans.len() } else { 0 }];
+    if may_repeat {
+        let mut seen = HashMap::with_capacity(spans.len());
+        for (at, span) in spans.iter().enumerate().filter(|(_, span)| span.len > 0) {
+            firsts[at] = *seen.entry(place(span)).or_insert(at) == at;
+        }
+    }
+    move |at| firsts.get(at).copied().unwrap_or(true)
+}
+
+impl Managed {
+    fn new(memory: Buffer, dtype: DType, shape: &[u64], deleted: Arc<AtomicUsize>) -> Result<Box<Self>> {
+        let ndim = shape.len();
+        let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size() as u64));
+        ensure!(
+            bytes == Some(memory.len() as u64),
+            Argument,
+            "the shape {shape:?} of {} asks for other than the {} bytes of the batch",
+            dtype.name(),
+            memory.len()
+        );
+        let mut dims = vec![0i64; 2 * ndim].into_boxed_slice();
+        let mut stride = 1;
+        for at in (0..ndim).rev() {
+            dims[at] = shape[at] as i64;
+            dims[ndim + at] = stride;
+            stride = stride.saturating_mul(dims[at].max(1));
+        }
+        let view = View {
+            data: memory.as_ptr().cast(),
+            device: Device { kind: CPU, id: 0 },
+            ndim: ndim as i32,
+            dtype: dtype.into(),
+            shape: dims.as_mut_ptr(),
+            strides: dims[ndim..].as_mut_ptr(),
+            byte_offset: 0,
+        };
+        Ok(Box::new(Self {
+            version: Version { major: 1, minor: 1 },
+            context: ptr::null_mut(),
+            deleter: Some(delete),
+            flags: 0,
+            view,
+            _memory: memory,
+            _dims: dims,
+            deleted,
+        }))
+    }
+}
+
+/// What the other library calls when it gives a tensor up, on whatever thread.
+unsafe extern "C" fn delete(managed: *mut Managed) {
+    guard_value((), || {
+        if managed.is_null() {
+            return;
+        }
+        // SAFETY: it came from a box in `zt_dlpack_tensors`, and DLPack deletes once.
+        let managed = unsafe { Box::from_raw(managed) };
+        managed.deleted.fetch_add(1, Ordering::Release);
+    });
+}
