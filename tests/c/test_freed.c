@@ -118,6 +118,12 @@ static void test_reader(const ZtBuffer *file) {
     zt_reader_free(reader);
 }
 
+static int32_t wrap_nothing(void *managed, void **out_object) {
+    (void)managed;
+    (void)out_object;
+    return 1;
+}
+
 static void test_buffer_and_batch(const ZtBuffer *file) {
     static const size_t number = 0;
     ZtReader *reader = NULL;
@@ -138,6 +144,7 @@ static void test_buffer_and_batch(const ZtBuffer *file) {
     CHECK(zt_batch_memory_count(batch) == 0);
     CHECK_STATUS(zt_batch_spans(batch, &spans, &count), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_batch_memory(batch, 0, &memory), ZT_ERR_ARGUMENT);
+    CHECK_STATUS(zt_dlpack_tensors(batch, NULL, 0, wrap_nothing, NULL), ZT_ERR_ARGUMENT);
     CHECK(spans == UNTOUCHED(ZtSpan) && count == 77 && memory == UNTOUCHED(ZtBuffer));
     zt_buffer_free(buffer);
     zt_batch_free(batch);
