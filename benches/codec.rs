@@ -49,7 +49,7 @@ fn write(bytes: &[u8], dtype: DType, level: i32, threads: usize) -> Vec<u8> {
         attributes: Metadata::new(),
     };
     writer.add(&[tensor]).expect("the tensor fits");
-    writer.finish().expect("memory").expect("bytes")
+    writer.finish().expect("memory").expect("bytes").as_slice().to_vec()
 }
 
 fn main() {

@@ -23,7 +23,7 @@ pub const PAGE_ALIGNMENT: u64 = 4096;
 /// Bytes from which a blob is large.
 pub const LARGE_BLOB: u64 = 256 * 1024;
 
-/// The alignment that the writer gives to a blob of `len` bytes.
+/// The alignment that the writer gives to a raw blob of `len` bytes, so that a large one can be mapped by itself.
 pub fn blob_alignment(len: u64) -> u64 {
     if len >= LARGE_BLOB { PAGE_ALIGNMENT } else { ALIGNMENT }
 }

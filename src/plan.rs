@@ -6,48 +6,7 @@ use std::sync::Arc;
 use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
 use crate::error::{Result, ensure};
 use crate::reader::Wanted;
-use crate::source::{Memory, Source};
-
-/// Bytes of a tensor. Copies of this handle refer to the same bytes.
-#[derive(Debug, Clone)]
-pub struct Buffer {
-    memory: Arc<Memory>,
-    start: usize,
-    len: usize,
-}
-
-impl Buffer {
-    /// The bytes: little-endian elements in C order.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.memory.as_slice()[self.start..self.start + self.len]
-    }
-
-    /// Where the bytes begin: they may be written to, and stay there for as long as any handle lives.
-    pub fn as_ptr(&self) -> *mut u8 {
-        self.memory.as_ptr().wrapping_add(self.start)
-    }
-
-    /// A handle to the first `len` bytes.
-    pub(crate) fn first(self, len: usize) -> Self {
-        Self { len: len.min(self.len), ..self }
-    }
-
-    /// Bytes.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is no byte.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-impl From<Memory> for Buffer {
-    fn from(memory: Memory) -> Self {
-        Self { start: 0, len: memory.len(), memory: Arc::new(memory) }
-    }
-}
+use crate::source::{Buffer, Memory, Source};
 
 /// Where the bytes of a component lie: part of one of a batch's blocks of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +50,7 @@ impl Batch {
                 self.memories.len()
             );
         };
-        Ok(Buffer { start: 0, len: memory.len(), memory: memory.clone() })
+        Ok(Buffer::part(memory.clone(), 0, memory.len()))
     }
 
     /// The bytes of a component.
@@ -103,7 +62,7 @@ impl Batch {
         let Some(span) = self.spans.get(component) else {
             crate::error::fail!(Range, "no component number {component}, the batch has {}", self.spans.len());
         };
-        Ok(Buffer { memory: self.memories[span.memory].clone(), start: span.start, len: span.len })
+        Ok(Buffer::part(self.memories[span.memory].clone(), span.start, span.len))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::dtype::Element;
 use crate::error::{Cause, Error, ErrorKind, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
-use crate::plan::{Batch, Buffer};
-use crate::source::{Memory, Mode, Source};
+use crate::plan::Batch;
+use crate::source::{Buffer, Memory, Mode, Source};
 
 use foreign::OpenShard;
 use wanted::{readable, unknown_dtype};

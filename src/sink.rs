@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, fail, uninterrupted};
+use crate::source::{Buffer, Memory};
 
 /// When a file is flushed to the disk before it takes its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +37,35 @@ const CLEANED_SLOTS: usize = 8;
 
 enum Target {
     File(TempFile),
-    Memory(Vec<u8>),
+    Memory(Growing),
+}
+
+/// A file in memory. The memory is taken ahead of what is written: it costs nothing before it is.
+#[derive(Debug)]
+struct Growing {
+    memory: Memory,
+    len: usize,
+}
+
+impl Growing {
+    /// Makes room for more bytes.
+    fn reserve(&mut self, more: usize) -> Result<()> {
+        let needed = self.len.saturating_add(more);
+        if needed <= self.memory.len() {
+            return Ok(());
+        }
+        let mut memory = Memory::zeroed(needed.max(2 * self.memory.len()))?;
+        memory.as_mut_slice()[..self.len].copy_from_slice(&self.memory.as_slice()[..self.len]);
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reserve(bytes.len())?;
+        self.memory.as_mut_slice()[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+        Ok(())
+    }
 }
 
 /// A place to write to, front to back.
@@ -55,7 +84,8 @@ impl Sink {
 
     /// Begins a file in memory.
     pub(crate) fn memory() -> Self {
-        Self { target: Target::Memory(Vec::new()), buffer: Vec::new(), position: 0 }
+        let memory = Growing { memory: Memory::empty(), len: 0 };
+        Self { target: Target::Memory(memory), buffer: Vec::new(), position: 0 }
     }
 
     /// Bytes written so far.
@@ -68,12 +98,20 @@ impl Sink {
         Gather { sink: self, slices: Vec::new(), len: 0 }
     }
 
+    /// Makes ready for so many bytes more.
+    pub(crate) fn expect(&mut self, more: usize) {
+        if let Target::Memory(memory) = &mut self.target {
+            // Where there are not so many at once, it grows as it is written.
+            let _ = memory.reserve(more);
+        }
+    }
+
     /// Gives the file its name, or the bytes to the caller if they went to memory.
-    pub(crate) fn finish(mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn finish(mut self) -> Result<Option<Buffer>> {
         self.gather().finish()?;
         match self.target {
             Target::File(temp) => temp.finish().map(|()| None),
-            Target::Memory(memory) => Ok(Some(memory)),
+            Target::Memory(memory) => Ok(Some(Buffer::from(memory.memory).first(memory.len))),
         }
     }
 }
@@ -97,12 +135,7 @@ impl<'a> Gather<'_, 'a> {
     /// Appends bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.sink.target {
-            Target::Memory(memory) => {
-                if memory.try_reserve(bytes.len()).is_err() {
-                    fail!(Memory, "{} more bytes of memory cannot be had", bytes.len());
-                }
-                memory.extend_from_slice(bytes);
-            }
+            Target::Memory(memory) => memory.write(bytes)?,
             Target::File(_) if bytes.len() >= DIRECT_LEN => self.flush(bytes)?,
             Target::File(_) => {
                 if self.sink.buffer.len() + bytes.len() > BUFFER_LEN {
@@ -143,7 +176,7 @@ impl<'a> Gather<'_, 'a> {
     pub(crate) fn rewind(&mut self, position: u64) -> Result<()> {
         self.flush(&[])?;
         match &mut self.sink.target {
-            Target::Memory(memory) => memory.truncate(position as usize),
+            Target::Memory(memory) => memory.len = position as usize,
             Target::File(temp) => uninterrupted(|| temp.file.set_len(position))
                 .and_then(|()| uninterrupted(|| temp.file.seek(SeekFrom::Start(position))))
                 .map(drop)
@@ -352,7 +385,7 @@ mod tests {
     fn save(path: &Path, bytes: &[u8]) {
         let mut sink = Sink::create(path, Fsync::Auto).unwrap();
         write(&mut sink, bytes);
-        assert_eq!(sink.finish().unwrap(), None);
+        assert!(sink.finish().unwrap().is_none());
     }
 
     fn write(sink: &mut Sink, bytes: &[u8]) {
@@ -403,7 +436,7 @@ mod tests {
         expected.extend(b"end");
         sink.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), expected);
-        assert_eq!(memory.finish().unwrap(), Some(expected));
+        assert_eq!(memory.finish().unwrap().unwrap().as_slice(), expected);
     }
 
     #[test]

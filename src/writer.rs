@@ -9,7 +9,7 @@ use std::path::Path;
 
 use hashbrown::HashTable;
 
-use crate::codec::{Coding, Filter, MIN_COMPRESSED_LEN};
+use crate::codec::{Chooser, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up};
 use crate::dtype::{DType, Element};
 use crate::error::{Result, ensure, fail};
@@ -18,6 +18,7 @@ use crate::layout::{Layout, Role};
 use crate::metadata::{self, Metadata};
 use crate::parallel;
 use crate::sink::{Fsync, Sink};
+use crate::source::Buffer;
 
 use check::check_shared;
 use piece::{Encoders, Made, Outcome, Pending, Spares, cut, group, record_of};
@@ -91,13 +92,13 @@ pub struct Tensor<'a> {
 /// assert_eq!(reader.read_dense::<f32>("weights")?, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Writer {
     sink: Option<Sink>,
     label: String,
     threads: usize,
     index: Index,
     shared: HashMap<(u64, DType), (usize, ComponentRecord)>,
+    chooser: Option<Chooser>,
     state: State,
 }
 
@@ -108,9 +109,10 @@ enum State {
     Failed,
 }
 
-impl std::fmt::Debug for Sink {
+impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sink(at {})", self.position())
+        let at = self.sink.as_ref().map(Sink::position);
+        write!(f, "Writer({}, {:?}, {} tensors, at {at:?})", self.label, self.state, self.index.len())
     }
 }
 
@@ -151,6 +153,7 @@ impl Writer {
             threads: parallel::thread_count(options.threads),
             index: Index::with_metadata(options.metadata),
             shared: HashMap::new(),
+            chooser: None,
             state: State::Open,
         })
     }
@@ -187,6 +190,10 @@ impl Writer {
         let hashes = checked.map_err(|err| err.in_file(&self.label))?;
         self.state = State::Failed;
         self.index.reserve(tensors.len());
+        if let Some(sink) = &mut self.sink {
+            let lens = tensors.iter().flat_map(|tensor| tensor.components).map(|part| part.bytes.len());
+            sink.expect(lens.fold(0, |sum, len| sum.saturating_add(len.saturating_add(ALIGNMENT as usize))));
+        }
         for (tensors, hashes) in tensors.chunks(RUN_LEN).zip(hashes.chunks(RUN_LEN)) {
             self.store(tensors, hashes).map_err(|err| err.in_file(&self.label))?;
         }
@@ -274,7 +281,7 @@ impl Writer {
     }
 
     /// The components of a call, each known to be stored already or waiting.
-    fn pending<'a>(&self, tensors: &[Tensor<'a>]) -> Result<Vec<Pending<'a>>> {
+    fn pending<'a>(&mut self, tensors: &[Tensor<'a>]) -> Result<Vec<Pending<'a>>> {
         let mut pending: Vec<Pending<'a>> = Vec::new();
         let mut first_of = HashMap::new();
         for tensor in tensors {
@@ -296,10 +303,14 @@ impl Writer {
                 };
                 let compress = tensor.level > 0 && bytes.len() >= MIN_COMPRESSED_LEN;
                 let is_index = matches!(role, Role::Indices | Role::Indptr);
-                let width = dtype.filter_width();
                 let coding = match compress && matches!(outcome, Outcome::Waiting) {
                     true => {
-                        Some(Coding::choose(tensor.level, Filter::choose(dtype, is_index), width, bytes)?)
+                        let chooser = match &mut self.chooser {
+                            Some(chooser) => chooser,
+                            none => none.insert(Chooser::new()?),
+                        };
+                        let suited = Filter::choose(dtype, is_index);
+                        Some(chooser.choose(tensor.level, suited, dtype.filter_width(), bytes)?)
                     }
                     false => None,
                 };
@@ -327,11 +338,11 @@ impl Writer {
     ///
     /// `State` if the writer was finished or failed before; `Io` and its like if writing, flushing or renaming
     /// failed, in which case what stood under the file's name stays.
-    pub fn finish(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn finish(&mut self) -> Result<Option<Buffer>> {
         self.check_open().and_then(|()| self.close()).map_err(|err| err.in_file(&self.label))
     }
 
-    fn close(&mut self) -> Result<Option<Vec<u8>>> {
+    fn close(&mut self) -> Result<Option<Buffer>> {
         self.state = State::Failed;
         let Some(mut sink) = self.sink.take() else { fail!(State, "the writer was finished already") };
         let index_offset = align_up(sink.position(), ALIGNMENT);

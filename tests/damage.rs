@@ -114,7 +114,7 @@ fn file() -> Vec<u8> {
         };
         writer.add(&[tensor]).unwrap();
     }
-    writer.finish().unwrap().unwrap()
+    writer.finish().unwrap().unwrap().as_slice().to_vec()
 }
 
 /// What a file says and holds.

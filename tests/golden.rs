@@ -247,7 +247,7 @@ fn write_new_golden_files() {
             };
             writer.add(&[tensor]).unwrap();
         }
-        let bytes = writer.finish().unwrap().unwrap();
+        let bytes = writer.finish().unwrap().unwrap().as_slice().to_vec();
         match File::create_new(directory().join(file.name)) {
             Err(err) if err.kind() == ErrorKind::AlreadyExists => continue,
             out => out.unwrap().write_all(&bytes).unwrap(),

@@ -60,7 +60,7 @@ fn write(tensors: &[Owned], path: Option<&Path>, threads: usize) -> Vec<u8> {
         .collect();
     writer.add(&specs).unwrap();
     match (writer.finish().unwrap(), path) {
-        (Some(bytes), None) => bytes,
+        (Some(bytes), None) => bytes.as_slice().to_vec(),
         (None, Some(path)) => std::fs::read(path).unwrap(),
         _ => panic!("a file in memory gives its bytes, one on disk does not"),
     }

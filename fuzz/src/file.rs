@@ -331,7 +331,7 @@ fn write_again(reader: &Reader, flags: Flags) {
             Err(err) => check_refusal(reader, &info, &bytes, &err),
         }
     }
-    let again = open(writer.finish().unwrap().unwrap()).unwrap();
+    let again = open(writer.finish().unwrap().unwrap().as_slice().to_vec()).unwrap();
     assert_eq!(again.index().len(), written.len());
     compare(again.index(), &again, &written);
     again.verify(|_, _| true).unwrap();

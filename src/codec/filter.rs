@@ -87,10 +87,7 @@ impl Filter {
 }
 
 // Made for several generations of processors; the one at hand is asked when the program runs.
-#[multiversion(targets(
-    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt",
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+bmi2"
-))]
+#[multiversion(targets("x86_64+avx2+bmi2"))]
 fn apply(filter: Filter, width: usize, raw: &[u8], out: &mut [u8]) {
     match (filter, width) {
         (Filter::None, _) | (Filter::Shuffle, 1) => out.copy_from_slice(raw),
@@ -114,10 +111,7 @@ fn apply(filter: Filter, width: usize, raw: &[u8], out: &mut [u8]) {
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx2+bmi1+bmi2+lzcnt+popcnt",
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+bmi2"
-))]
+#[multiversion(targets("x86_64+avx2+bmi2"))]
 fn undo(filter: Filter, width: usize, filtered: &[u8], out: &mut [u8]) {
     match (filter, width) {
         (Filter::None, _) | (Filter::Shuffle, 1) => out.copy_from_slice(filtered),

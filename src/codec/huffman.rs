@@ -1,8 +1,9 @@
 //! Huffman coding of bytes as blocks of a zstd frame without matches (RFC 8878, sections 3.1.1.3.1 and 4.2).
 //!
-//! One code serves all blocks of a plane: the first block describes it, the others refer to it. Symbols are counted, and
-//! looked up, in pairs. The lengths of the code are Huffman's, by the two queues of van Leeuwen's algorithm; where a code
+//! Each block has a code of its own, since weights differ from row to row. Symbols are counted, and looked up, in pairs. The lengths of the code are Huffman's, by the two queues of van Leeuwen's algorithm; where a code
 //! would get too long, the counts are flattened and it is made again.
+
+use multiversion::multiversion;
 
 use super::frame::{Builder, MAX_BLOCK};
 
@@ -17,6 +18,16 @@ const JUMP_TABLE: usize = 6;
 /// A shorter block is stored.
 const MIN_BLOCK: usize = 1024;
 
+/// What became of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Added,
+    /// Coded it would be no shorter.
+    NotShorter,
+    /// It has symbols that cannot be described here, or just one.
+    Refused,
+}
+
 /// The code of one symbol, or of two: the bits, and how many.
 #[derive(Debug, Clone, Copy, Default)]
 struct Code {
@@ -25,9 +36,20 @@ struct Code {
 }
 
 impl Code {
-    /// Puts this code after another that is read first.
+    /// Puts this code after another that is written first: streams are read from their end, so that is the later symbol's.
+    #[inline(always)]
     fn after(self, first: Self) -> Self {
         Self { bits: self.bits << first.len | first.bits, len: self.len + first.len }
+    }
+
+    /// The length in the highest byte, the bits in the others.
+    fn packed(self) -> u32 {
+        self.len << 24 | self.bits
+    }
+
+    #[inline(always)]
+    fn unpacked(packed: u32) -> Self {
+        Self { bits: packed & 0xff_ffff, len: packed >> 24 }
     }
 }
 
@@ -38,6 +60,8 @@ pub(super) struct Huffman {
     pairs: Box<[u32; 1 << 16]>,
     /// Room for a block, and for what the writing of its last bits may touch behind it.
     block: Vec<u8>,
+    /// Room for a stream that is written beside another.
+    beside: Vec<u8>,
 }
 
 /// The code of a plane.
@@ -53,98 +77,109 @@ impl Huffman {
         let pairs: Box<[u32]> = vec![0; 1 << 16].into();
         // The length is that of the array.
         let pairs = pairs.try_into().unwrap_or_else(|_| Box::new([0; 1 << 16]));
-        Self { pairs, block: vec![0; MAX_BLOCK * MAX_BITS as usize / 8 + 256] }
+        let room = |len: usize| vec![0; len * MAX_BITS as usize / 8 + 256];
+        Self { pairs, block: room(MAX_BLOCK), beside: room(MAX_BLOCK / 4) }
     }
 
-    /// How many bytes [`Huffman::encode`] makes of these, give or take a few; `None` if it does not take them.
+    /// How many bytes [`Huffman::encode`] makes of these, give or take a few; `None` if it refuses them.
     pub(super) fn encoded_len(&mut self, bytes: &[u8]) -> Option<usize> {
-        let counts = self.count(bytes);
+        let counts = self.count(bytes)?;
         Some(Table::new(&counts)?.encoded_len(&counts, bytes.len()))
     }
 
-    /// Adds the bytes to a frame, coded. Adds nothing, and says so with `false`, if there are too many symbols, or just
-    /// one, or if it would not make the bytes shorter.
-    pub(super) fn encode(&mut self, bytes: &[u8], builder: &mut Builder<'_>) -> bool {
-        let counts = self.count(bytes);
-        let Some(table) = Table::new(&counts) else { return false };
-        if table.encoded_len(&counts, bytes.len()) >= bytes.len() {
-            return false;
+    /// Adds a block to a frame, coded, if that makes it shorter.
+    pub(super) fn encode(&mut self, block: &[u8], builder: &mut Builder<'_>) -> Outcome {
+        if block.len() < MIN_BLOCK {
+            return Outcome::NotShorter;
         }
-        self.fill(&table.codes());
-        let mut tree = Some(table.describe());
-        for block in bytes.chunks(MAX_BLOCK) {
-            if block.len() < MIN_BLOCK {
-                builder.store(block);
-                continue;
-            }
-            let described = tree.as_deref().unwrap_or_default();
-            match self.write(block, described) {
-                Some(len) => {
-                    builder.compressed(&self.block[..len]);
-                    tree = None;
-                }
-                None => builder.store(block),
-            }
+        let Some(counts) = self.count(block) else { return Outcome::Refused };
+        let Some(table) = Table::new(&counts) else { return Outcome::Refused };
+        if table.encoded_len(&counts, block.len()) >= block.len() {
+            return Outcome::NotShorter;
         }
-        true
+        match self.write(block, &table) {
+            Some(len) => {
+                builder.compressed(&self.block[..len]);
+                Outcome::Added
+            }
+            None => Outcome::NotShorter,
+        }
     }
 
-    /// Counts symbols.
-    fn count(&mut self, bytes: &[u8]) -> [u32; 256] {
+    /// Counts symbols; `None` if there is one beyond those that can be described.
+    fn count(&mut self, bytes: &[u8]) -> Option<[u32; 256]> {
         // To go through the table of pairs takes longer than to go through so few bytes.
-        const FEW: usize = 64 * 1024;
-        if bytes.len() < FEW {
-            let mut counts = [0; 256];
-            bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
-            return counts;
-        }
-        self.pairs.fill(0);
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            let word = u64::from_le_bytes(*word);
-            for at in 0..4 {
-                self.pairs[usize::from((word >> (16 * at)) as u16)] += 1;
-            }
+        const FEW: usize = 32 * 1024;
+        let last = usize::from(bytes.iter().fold(0, |last, &byte| byte.max(last)));
+        if last >= MAX_SYMBOLS {
+            return None;
         }
         let mut counts = [0; 256];
-        for (high, row) in self.pairs.as_chunks::<256>().0.iter().enumerate() {
-            counts[high] += row.iter().sum::<u32>();
-            counts.iter_mut().zip(row).for_each(|(count, pairs)| *count += pairs);
+        let (words, mut rest) = bytes.as_chunks::<8>();
+        if bytes.len() < FEW {
+            rest = bytes;
+        } else {
+            let pairs = &mut self.pairs[..(last + 1) << 8];
+            pairs.fill(0);
+            for word in words {
+                let word = u64::from_le_bytes(*word);
+                for at in 0..4 {
+                    pairs[usize::from((word >> (16 * at)) as u16)] += 1;
+                }
+            }
+            for (high, row) in pairs.as_chunks::<256>().0.iter().enumerate() {
+                counts[high] += row.iter().sum::<u32>();
+                counts.iter_mut().zip(row).for_each(|(count, pairs)| *count += pairs);
+            }
         }
         rest.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
-        counts
+        Some(counts)
     }
 
     /// Fills the table of pairs.
     fn fill(&mut self, codes: &[Code; 256]) {
         for (high, second) in codes.iter().enumerate().filter(|(_, code)| code.len > 0) {
             for (low, first) in codes.iter().enumerate().filter(|(_, code)| code.len > 0) {
-                // Streams are read from their end, so the later symbol is written first.
-                let both = first.after(*second);
-                self.pairs[high << 8 | low] = both.len << 24 | both.bits;
+                self.pairs[high << 8 | low] = first.after(*second).packed();
             }
         }
     }
 
     /// Makes a block's body and gives its length; `None` if it is no shorter than the block.
-    fn write(&mut self, block: &[u8], tree: &[u8]) -> Option<usize> {
+    fn write(&mut self, block: &[u8], table: &Table) -> Option<usize> {
+        // With more symbols, the pairs take longer to fill in than they save, and too much of the cache.
+        const MAX_PAIRED: usize = 48;
         const COMPRESSED: u64 = 2;
-        const TREELESS: u64 = 3;
         const FOUR_STREAMS: u64 = 3;
-        let Self { pairs, block: out } = self;
-        let start = LITERALS_HEADER + tree.len();
-        out[LITERALS_HEADER..start].copy_from_slice(tree);
-        let mut at = start + JUMP_TABLE;
-        for (number, part) in block.chunks(block.len().div_ceil(4)).enumerate() {
-            let len = write_stream(pairs, part, &mut out[at..]);
-            if number < 3 {
-                out[start + 2 * number..][..2].copy_from_slice(&u16::try_from(len).ok()?.to_le_bytes());
-            }
-            at += len;
+        let (tree, codes) = (table.describe(), table.codes());
+        let is_paired = codes.iter().filter(|code| code.len > 0).count() <= MAX_PAIRED;
+        if is_paired {
+            self.fill(&codes);
         }
-        let kind = if tree.is_empty() { TREELESS } else { COMPRESSED };
+        let Self { pairs, block: out, beside } = self;
+        let singles = codes.map(Code::packed);
+        let start = LITERALS_HEADER + tree.len();
+        out[LITERALS_HEADER..start].copy_from_slice(&tree);
+        let mut at = start + JUMP_TABLE;
+        let mut lens = [0; 4];
+        // Two at a time, since neither waits for the other's bits.
+        let part = block.len().div_ceil(4);
+        for (number, two) in block.chunks(2 * part).enumerate() {
+            let (first, second) = two.split_at(part);
+            let (symbols, places) = ([first, second], [&mut out[at..], &mut beside[..]]);
+            let [len, len_beside] = match is_paired {
+                true => write_paired(pairs, symbols, places),
+                false => write_single(&singles, symbols, places),
+            };
+            out[at + len..][..len_beside].copy_from_slice(&beside[..len_beside]);
+            at += len + len_beside;
+            (lens[2 * number], lens[2 * number + 1]) = (len, len_beside);
+        }
+        for (place, len) in out[start..].chunks_mut(2).zip(&lens[..3]) {
+            place.copy_from_slice(&u16::try_from(*len).ok()?.to_le_bytes());
+        }
         let size = (at - LITERALS_HEADER) as u64;
-        let header = kind | FOUR_STREAMS << 2 | (block.len() as u64) << 4 | size << 22;
+        let header = COMPRESSED | FOUR_STREAMS << 2 | (block.len() as u64) << 4 | size << 22;
         out[..LITERALS_HEADER].copy_from_slice(&header.to_le_bytes()[..LITERALS_HEADER]);
         // No sequences.
         out[at] = 0;
@@ -152,38 +187,110 @@ impl Huffman {
     }
 }
 
-/// Writes one stream, the last symbol first, and gives its length.
-fn write_stream(pairs: &[u32; 1 << 16], symbols: &[u8], out: &mut [u8]) -> usize {
-    let code = |first, second| {
-        let both = pairs[usize::from(u16::from_le_bytes([first, second]))];
-        (u64::from(both & 0xff_ffff), both >> 24)
-    };
-    let (mut word, mut filled, mut at) = (0u64, 0u32, 0usize);
-    let mut put = |bits: u64, len: u32| {
-        word |= bits << filled;
-        filled += len;
-        out[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        at += (filled / 8) as usize;
-        word >>= filled & !7;
-        filled &= 7;
-    };
-    let (quads, rest) = symbols.as_chunks::<4>();
+/// A stream of bits in the making.
+struct Stream<'o> {
+    out: &'o mut [u8],
+    word: u64,
+    /// Bits of the word that are in use.
+    filled: u32,
+    at: usize,
+}
+
+impl<'o> Stream<'o> {
+    fn new(out: &'o mut [u8]) -> Self {
+        Self { out, word: 0, filled: 0, at: 0 }
+    }
+
+    /// Adds up to 56 bits.
+    #[inline(always)]
+    fn put(&mut self, bits: u64, len: u32) {
+        self.word |= bits << self.filled;
+        self.filled += len;
+        self.out[self.at..self.at + 8].copy_from_slice(&self.word.to_le_bytes());
+        self.at += (self.filled / 8) as usize;
+        self.word >>= self.filled & !7;
+        self.filled &= 7;
+    }
+
+    /// Adds four symbols, the last one first.
+    #[inline(always)]
+    fn put_quad(&mut self, codes: &impl Codes, &[first, second, third, fourth]: &[u8; 4]) {
+        let (high, low) = (codes.two(first, second), codes.two(third, fourth));
+        self.put(u64::from(low.bits) | u64::from(high.bits) << low.len, low.len + high.len);
+    }
+
+    /// Adds one symbol.
+    #[inline(always)]
+    fn put_one(&mut self, codes: &impl Codes, symbol: u8) {
+        // The code of twice a symbol has that of one in its lower half.
+        let Code { bits, len } = codes.two(symbol, symbol);
+        self.put(u64::from(bits) & ((1 << (len / 2)) - 1), len / 2);
+    }
+
+    /// Ends the stream and gives its length.
+    #[inline(always)]
+    fn end(mut self) -> usize {
+        // The highest bit that is set marks the end.
+        self.put(1, 1);
+        self.at + usize::from(self.filled > 0)
+    }
+}
+
+/// Where the code of two symbols is looked up. No closure, since those are not compiled for the vectors of a function that is.
+trait Codes {
+    fn two(&self, first: u8, second: u8) -> Code;
+}
+
+impl Codes for [u32; 1 << 16] {
+    #[inline(always)]
+    fn two(&self, first: u8, second: u8) -> Code {
+        Code::unpacked(self[usize::from(u16::from_le_bytes([first, second]))])
+    }
+}
+
+impl Codes for [u32; 256] {
+    #[inline(always)]
+    fn two(&self, first: u8, second: u8) -> Code {
+        Code::unpacked(self[usize::from(first)]).after(Code::unpacked(self[usize::from(second)]))
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn write_paired(pairs: &[u32; 1 << 16], symbols: [&[u8]; 2], out: [&mut [u8]; 2]) -> [usize; 2] {
+    write_streams(pairs, symbols, out)
+}
+
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn write_single(singles: &[u32; 256], symbols: [&[u8]; 2], out: [&mut [u8]; 2]) -> [usize; 2] {
+    write_streams(singles, symbols, out)
+}
+
+/// Writes two streams, each from its last symbol on, and gives their lengths. The first has at least as many symbols.
+#[inline(always)]
+fn write_streams(codes: &impl Codes, symbols: [&[u8]; 2], out: [&mut [u8]; 2]) -> [usize; 2] {
+    let [out, out_beside] = out;
+    let (mut one, mut other) = (Stream::new(out), Stream::new(out_beside));
+    let (quads, rest) = symbols[0].as_chunks::<4>();
+    let (other_quads, other_rest) = symbols[1].as_chunks::<4>();
     for &symbol in rest.iter().rev() {
-        // A pair of twice the symbol has its code in the lower half.
-        let (bits, len) = code(symbol, symbol);
-        put(bits & ((1 << (len / 2)) - 1), len / 2);
+        one.put_one(codes, symbol);
     }
-    for &[first, second, third, fourth] in quads.iter().rev() {
-        let ((low, low_len), (high, high_len)) = (code(third, fourth), code(first, second));
-        put(low | high << low_len, low_len + high_len);
+    for &symbol in other_rest.iter().rev() {
+        other.put_one(codes, symbol);
     }
-    // The highest bit that is set marks the end.
-    put(1, 1);
-    at + usize::from(filled > 0)
+    let (early, quads) = quads.split_at(quads.len() - other_quads.len());
+    for (quad, other_quad) in quads.iter().zip(other_quads).rev() {
+        one.put_quad(codes, quad);
+        other.put_quad(codes, other_quad);
+    }
+    for quad in early.iter().rev() {
+        one.put_quad(codes, quad);
+    }
+    [one.end(), other.end()]
 }
 
 impl Table {
-    /// The code for symbols that occur so often; `None` if fewer than two do, or one beyond those that can be described.
+    /// The code for symbols that occur so often, none beyond those that can be described; `None` if fewer than two do.
     fn new(counts: &[u32; 256]) -> Option<Self> {
         let last = counts.iter().rposition(|&count| count > 0)?;
         let mut symbols: Vec<(u32, usize)> = counts
@@ -192,7 +299,7 @@ impl Table {
             .filter(|(_, count)| **count > 0)
             .map(|(symbol, &count)| (count, symbol))
             .collect();
-        if symbols.len() < 2 || last >= MAX_SYMBOLS {
+        if symbols.len() < 2 {
             return None;
         }
         symbols.sort_unstable();
@@ -282,7 +389,15 @@ mod tests {
     fn encoded(bytes: &[u8]) -> Option<Vec<u8>> {
         let mut frame = Vec::new();
         let mut builder = Builder::new(&mut frame, bytes.len() as u32);
-        let is_coded = Huffman::new().encode(bytes, &mut builder);
+        let mut huffman = Huffman::new();
+        let mut is_coded = false;
+        for block in bytes.chunks(MAX_BLOCK) {
+            let outcome = huffman.encode(block, &mut builder);
+            is_coded |= outcome == Outcome::Added;
+            if outcome != Outcome::Added {
+                builder.store(block);
+            }
+        }
         builder.finish(bytes);
         is_coded.then_some(frame)
     }

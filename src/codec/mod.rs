@@ -14,7 +14,7 @@ use crate::index::{Frames, Zstd};
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
-pub(crate) use plane::{Coding, Encoder, store};
+pub(crate) use plane::{Chooser, Coding, Encoder, store};
 pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.

@@ -7,7 +7,8 @@
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, ParamSwitch, compress_bound};
 
-use super::huffman::Huffman;
+use super::frame::MAX_BLOCK;
+use super::huffman::{Huffman, Outcome};
 use super::{CHUNK_LEN, Filter, MAX_CHUNK_LEN, frame};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -163,16 +164,27 @@ impl Encoder {
         let bytes = &content[plane.start..plane.end];
         match plane.mode {
             Mode::Repeat => builder.repeat(bytes[0], bytes.len()),
-            Mode::Literals if self.huffman.encode(bytes, builder) => {}
             Mode::Literals => {
-                compress(&mut self.literals, bytes, &mut self.with_literals)?;
+                bytes.chunks(MAX_BLOCK).try_for_each(|block| self.add_literals(builder, block))?;
+            }
+            Mode::Store | Mode::Match => builder.store(bytes),
+        }
+        Ok(())
+    }
+
+    /// Adds a block as literals, or stores it.
+    fn add_literals(&mut self, builder: &mut frame::Builder<'_>, block: &[u8]) -> Result<()> {
+        match self.huffman.encode(block, builder) {
+            Outcome::Added => {}
+            Outcome::NotShorter => builder.store(block),
+            Outcome::Refused => {
+                compress(&mut self.literals, block, &mut self.with_literals)?;
                 if frame::has_sequences(&self.with_literals) {
-                    builder.store(bytes);
+                    builder.store(block);
                 } else {
                     builder.splice(&self.with_literals);
                 }
             }
-            Mode::Store | Mode::Match => builder.store(bytes),
         }
         Ok(())
     }
@@ -198,9 +210,11 @@ impl Encoder {
         let matches = compress(search, sample, &mut self.with_matches)?;
         let literals = self.literals_len(sample)?;
         let favour = if is_plain && !is_tried { matches / 8 } else { 0 };
+        // What little a sample of a plane shows is mostly accident, and to search costs more time than it gains room.
+        let margin = if is_plain || is_tried { 0 } else { matches / 64 };
         Ok(if literals.min(matches) >= sample.len() - sample.len() / 100 {
             (Mode::Store, None)
-        } else if matches - favour < literals {
+        } else if matches - favour + margin < literals {
             (Mode::Match, is_tried.then(|| std::mem::take(&mut self.with_matches)))
         } else {
             (Mode::Literals, None)
@@ -217,20 +231,37 @@ impl Encoder {
     }
 }
 
-impl Coding {
+/// Chooses how components are compressed.
+pub(crate) struct Chooser {
+    probe: Compressor<'static>,
+    out: Vec<u8>,
+}
+
+impl Chooser {
+    /// For one writer, since what it needs takes longer to make than a look at a sample.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { probe: compressor(1)?, out: Vec::new() })
+    }
+
     /// How to compress a component of which `suited` is the filter that suits its element type of `width` bytes.
     ///
     /// Where the elements themselves repeat, as in tiled or constant data, matches of whole elements are shorter and
     /// quicker than matches in each plane, and the longer a chunk the fewer are the times that what is repeated has to be
     /// stored. Samples tell.
-    pub(crate) fn choose(level: i32, suited: Filter, width: usize, bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn choose(
+        &mut self,
+        level: i32,
+        suited: Filter,
+        width: usize,
+        bytes: &[u8],
+    ) -> Result<Coding> {
         const SAMPLE: usize = 16 * 1024;
-        let usual = Self { level, filter: suited, width, chunk_len: CHUNK_LEN, repeats: false };
+        let usual = Coding { level, filter: suited, width, chunk_len: CHUNK_LEN, repeats: false };
         if bytes.len() < 4 * SAMPLE {
             return Ok(usual);
         }
         let share = repetition(middle(bytes, CHUNK_LEN));
-        let coding = Self {
+        let coding = Coding {
             repeats: share >= 0.25,
             chunk_len: if share >= 0.5 { MAX_CHUNK_LEN } else { CHUNK_LEN },
             ..usual
@@ -239,17 +270,16 @@ impl Coding {
             return Ok(coding);
         }
         let sample = middle(bytes, SAMPLE);
-        let (mut probe, mut out) = (compressor(1)?, Vec::new());
-        let plain = compress(&mut probe, sample, &mut out)?;
+        let plain = compress(&mut self.probe, sample, &mut self.out)?;
         // Of noise no filter makes repetitions, and trying costs time.
         if plain > SAMPLE / 2 {
             let filter = if coding.repeats { Filter::None } else { suited };
-            return Ok(Self { filter, ..coding });
+            return Ok(Coding { filter, ..coding });
         }
         let mut filtered = vec![0; SAMPLE];
         suited.apply(width, sample, &mut filtered);
-        let shuffled = compress(&mut probe, &filtered, &mut out)?;
-        Ok(Self { filter: if plain < shuffled { Filter::None } else { suited }, ..coding })
+        let shuffled = compress(&mut self.probe, &filtered, &mut self.out)?;
+        Ok(Coding { filter: if plain < shuffled { Filter::None } else { suited }, ..coding })
     }
 }
 
@@ -328,7 +358,7 @@ mod tests {
     }
 
     fn encoded(level: i32, filter: Filter, width: usize, raw: &[u8]) -> Option<usize> {
-        let repeats = Coding::choose(level, filter, width, raw).unwrap().repeats;
+        let repeats = Chooser::new().unwrap().choose(level, filter, width, raw).unwrap().repeats;
         let coding = Coding { level, filter, width, chunk_len: CHUNK_LEN, repeats };
         let mut frame = Vec::new();
         if !Encoder::new(level).unwrap().encode(coding, raw, &mut frame).unwrap() {
@@ -378,7 +408,8 @@ mod tests {
 
     #[test]
     fn what_repeats_throughout_gets_long_chunks() {
-        let choose = |bytes: &[u8]| Coding::choose(3, Filter::Float, 4, bytes).unwrap().chunk_len;
+        let choose =
+            |bytes: &[u8]| Chooser::new().unwrap().choose(3, Filter::Float, 4, bytes).unwrap().chunk_len;
         assert_eq!(choose(&[0; 1 << 20]), MAX_CHUNK_LEN);
         assert_eq!(choose(&noise(400_000).repeat(4)), MAX_CHUNK_LEN);
         assert_eq!(choose(&noise(1 << 20)), CHUNK_LEN);
@@ -388,7 +419,8 @@ mod tests {
 
     #[test]
     fn data_that_repeats_is_not_filtered() {
-        let choose = |bytes: &[u8]| Coding::choose(3, Filter::Float, 4, bytes).unwrap().filter;
+        let choose =
+            |bytes: &[u8]| Chooser::new().unwrap().choose(3, Filter::Float, 4, bytes).unwrap().filter;
         assert_eq!(choose(&noise(1 << 17)), Filter::Float);
         assert_eq!(choose(&noise(400).repeat(1000)), Filter::None);
         let weights: Vec<u8> =

@@ -6,7 +6,8 @@ use std::ptr;
 use super::ZtStatus;
 use super::guard::{guard, guard_value};
 use super::pointer::{Out, borrow, free, handle, into_handle};
-use crate::plan::{Batch, Buffer, Span};
+use crate::plan::{Batch, Span};
+use crate::source::Buffer;
 
 /// Bytes in memory: a tensor's, or a text's. Opaque.
 ///

@@ -20,7 +20,8 @@ use super::writer::{ZtComponentSpec, ZtTensorSpec};
 use crate::dtype::{Class, DType};
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::element_count;
-use crate::plan::{Buffer, Span};
+use crate::plan::Span;
+use crate::source::Buffer;
 
 /// Shows a tensor of another library: fills a DLTensor and answers 0, or anything else if it cannot. It is
 /// `dltensor_from_py_object_no_sync` of that library's DLPackExchangeAPI.

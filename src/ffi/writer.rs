@@ -12,9 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
 use crate::layout::Layout;
 use crate::metadata::{self, Metadata};
-use crate::plan::Buffer;
 use crate::sink::Fsync;
-use crate::source::Memory;
 use crate::writer::{Component, Tensor, WriteOptions, Writer};
 
 /// Flush the file to the disk when it is about to replace an existing one. This is the default.
@@ -341,8 +339,8 @@ pub unsafe extern "C" fn zt_writer_finish_memory(
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_buffer, "out_buffer") }?;
         ensure!(writer.in_memory, Argument, "the file is on disk: zt_writer_finish() finishes it");
-        let bytes = writer.call(|writer| writer.finish())?.unwrap_or_default();
-        out.set(ZtBuffer::handle(Buffer::from(Memory::from(bytes))));
+        let Some(bytes) = writer.call(|writer| writer.finish())? else { fail!(State, "there is no file") };
+        out.set(ZtBuffer::handle(bytes));
         Ok(())
     })
 }

@@ -40,6 +40,11 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
+    /// No bytes.
+    pub(crate) fn empty() -> Self {
+        Self { start: NonNull::<Aligned>::dangling().cast(), len: 0, owner: Owner::Nothing }
+    }
+
     /// `len` zero bytes.
     ///
     /// # Errors
@@ -48,7 +53,7 @@ impl Memory {
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
         let failed = || Error::new(ErrorKind::Memory, format!("{len} bytes of memory cannot be had"));
         if len == 0 {
-            return Ok(Self { start: NonNull::<Aligned>::dangling().cast(), len, owner: Owner::Nothing });
+            return Ok(Self::empty());
         }
         if len >= PAGES_FROM {
             let map = MmapMut::map_anon(len).map_err(|_| failed())?;

@@ -1,5 +1,6 @@
 //! Where a file's bytes come from: a mapping, positioned reads, or memory.
 
+mod buffer;
 mod memory;
 
 use std::fs::{self, File, Metadata};
@@ -11,6 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
 
+pub use buffer::Buffer;
 pub use memory::Memory;
 
 /// How a file is read.

@@ -156,9 +156,8 @@ impl<'a> Pending<'a> {
                     None => stored_frame(coding, piece.bytes),
                 };
                 if self.stored.is_empty() {
-                    // The blob's length is not known yet; this chunk gives a guess.
-                    let guess = made.0.len() as u64 * len.div_ceil(coding.chunk_len as u64);
-                    self.start = begin_blob(sink, guess)?;
+                    // Nobody maps it, so it needs no page of its own.
+                    self.start = begin_blob(sink, len, ALIGNMENT)?;
                     self.hasher = None;
                     for chunk in self.bytes[..self.waiting].chunks(coding.chunk_len) {
                         self.put_frame(sink, &stored_frame(coding, chunk))?;
@@ -169,7 +168,7 @@ impl<'a> Pending<'a> {
             }
             (None, _) => {
                 if piece.is_first {
-                    self.start = begin_blob(sink, len)?;
+                    self.start = begin_blob(sink, len, blob_alignment(len))?;
                 }
                 combine(&mut self.hasher, made.hasher);
                 sink.write_lasting(piece.bytes)?;
@@ -188,7 +187,7 @@ impl<'a> Pending<'a> {
                 hasher.update(self.bytes);
                 self.hasher = Some(hasher);
             }
-            self.start = begin_blob(sink, len)?;
+            self.start = begin_blob(sink, len, blob_alignment(len))?;
             sink.write_lasting(self.bytes)?;
         }
         let encoding = match self.coding {
@@ -233,13 +232,13 @@ fn combine(so_far: &mut Option<Hasher>, next: Hasher) {
     }
 }
 
-/// Pads up to where a blob of `len` bytes begins.
-fn begin_blob(sink: &mut Gather<'_, '_>, len: u64) -> Result<u64> {
+/// Pads up to where a blob of `len` bytes begins: at a multiple of `alignment`.
+fn begin_blob(sink: &mut Gather<'_, '_>, len: u64, alignment: u64) -> Result<u64> {
     if len == 0 {
         // It has no byte to align, only an offset to state.
         return Ok(align_up(sink.position(), ALIGNMENT));
     }
-    let start = align_up(sink.position(), blob_alignment(len));
+    let start = align_up(sink.position(), alignment);
     sink.pad_to(start)?;
     Ok(start)
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use ztensor::{
-    Component, DType, Error, Layout, Metadata, Mode, ReadOptions, Reader, Tensor, WriteOptions, Writer,
+    Buffer, Component, DType, Error, Layout, Metadata, Mode, ReadOptions, Reader, Tensor, WriteOptions,
+    Writer,
 };
 
 const MIB: usize = 1 << 20;
@@ -88,7 +89,7 @@ fn tensors(seed: u8) -> Vec<Owned> {
     ]
 }
 
-fn write(mut writer: Writer, tensors: &[Owned]) -> Result<Option<Vec<u8>>, Error> {
+fn write(mut writer: Writer, tensors: &[Owned]) -> Result<Option<Buffer>, Error> {
     for tensor in tensors {
         let components: Vec<Component<'_>> = tensor
             .components
@@ -115,7 +116,11 @@ fn save(path: &Path, threads: usize, seed: u8) -> Result<(), Error> {
 }
 
 fn file_of(seed: u8) -> Vec<u8> {
-    write(Writer::memory(WriteOptions::default()).unwrap(), &tensors(seed)).unwrap().unwrap()
+    write(Writer::memory(WriteOptions::default()).unwrap(), &tensors(seed))
+        .unwrap()
+        .unwrap()
+        .as_slice()
+        .to_vec()
 }
 
 /// Reads everything in every way with verification, and tells whether it is all of one file. An error comes with the

@@ -12,8 +12,7 @@ use crate::ffi::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout,
 use crate::ffi::pointer::{Out, borrow, c_text};
 use crate::index::{ComponentInfo, Encoding, Frames, Index, TensorInfo};
 use crate::metadata::{self, Metadata};
-use crate::plan::Buffer;
-use crate::source::Memory;
+use crate::source::{Buffer, Memory};
 
 /// What the file says of one component. All pointers belong to the reader.
 #[repr(C)]
