@@ -1434,7 +1434,7 @@ void zt_writer_free(ZtWriter *writer);
 /**
  * @defgroup dlpack Tensors of other libraries
  *
- * Many tensors of a library that speaks DLPack's C exchange, such as PyTorch, to specs and from batches. Not to be mixed up with __dlpack__, which hands over one.
+ * Many tensors of a library that speaks DLPack's C exchange, such as PyTorch, to specs and from batches: without a call and a Python object for each.
  * @{
  */
 
