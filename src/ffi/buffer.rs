@@ -62,7 +62,8 @@ impl ZtBatch {
 
 /// Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
 ///
-/// Whole components begin at a multiple of 64 bytes.
+/// Whole components, decoded, begin at a multiple of 64 bytes. That of an empty buffer is not NULL, and points to nothing
+/// that may be read.
 ///
 /// Ownership: valid until the buffer is freed.
 /// Threads: any.
@@ -97,6 +98,9 @@ pub unsafe extern "C" fn zt_buffer_free(buffer: *mut ZtBuffer) {
 
 /// Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
 /// all of the second, and so on. Components that are the same blob have the same span.
+///
+/// zt_batch_memory() gives the block of memory of a span's number; the component's bytes begin `start` bytes after that
+/// block's zt_buffer_data().
 ///
 /// Ownership: the array belongs to the batch and lives as long.
 /// Threads: any.

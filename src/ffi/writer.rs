@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::ops::Range;
+use std::process;
 
 use super::ZtStatus;
 use super::buffer::ZtBuffer;
@@ -29,10 +30,13 @@ pub const ZT_FSYNC_NEVER: u32 = 2;
 /// Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
 /// file's name before zt_writer_finish().
 /// Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
-/// several.
+/// several. After fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the
+/// parent's file alone. A file in memory is in both.
 pub struct ZtWriter {
     writer: Writer,
     in_memory: bool,
+    /// The process that began the file.
+    process: u32,
     /// Set while a call is at work, and so after a panic.
     is_poisoned: bool,
 }
@@ -42,7 +46,7 @@ handle!(ZtWriter, b"ztwriter", "ZtWriter");
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ZtComponentSpec {
-    /// The elements, little-endian, in C order. Read during the call, not kept.
+    /// The elements, little-endian, in C order, at any alignment. Read during the call, not kept.
     pub data: *const c_void,
     /// Bytes at `data`.
     pub len: usize,
@@ -68,7 +72,7 @@ pub struct ZtTensorSpec {
     pub shape: *const u64,
     /// The number of dimensions, at most 64.
     pub ndim: usize,
-    /// The components, in the order that the layout states.
+    /// The components, in the order in which the layout's constant names them.
     pub components: *const ZtComponentSpec,
     /// The number of components.
     pub component_count: usize,
@@ -80,7 +84,7 @@ pub struct ZtTensorSpec {
     /// Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
     /// [blocks, rows, columns].
     pub blocksize: [u64; 2],
-    /// The element type.
+    /// The element type, which is that of the first component too.
     pub dtype: ZtDtype,
     /// The layout.
     pub layout: ZtLayout,
@@ -111,12 +115,19 @@ unsafe fn optional_text<'a>(metadata: *const c_char, name: &str) -> Result<Optio
 
 impl ZtWriter {
     fn handle(writer: Writer, in_memory: bool) -> *mut Self {
-        into_handle(Self { writer, in_memory, is_poisoned: false })
+        into_handle(Self { writer, in_memory, process: process::id(), is_poisoned: false })
+    }
+
+    /// Whether this is the copy of a writer that a fork left in the child. Were it to write, that would go into the file
+    /// that the parent is still writing.
+    fn is_copy(&self) -> bool {
+        !self.in_memory && self.process != process::id()
     }
 
     /// Runs a call. If it panics, the writer is poisoned and accepts no further one.
     fn call<T>(&mut self, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         ensure!(!self.is_poisoned, State, "an earlier call met a defect; the writer can only be freed");
+        ensure!(!self.is_copy(), State, "the writer belongs to the process that this one was forked from");
         self.is_poisoned = true;
         let result = body(&mut self.writer);
         self.is_poisoned = false;
@@ -127,7 +138,8 @@ impl ZtWriter {
 /// Begins a file.
 ///
 /// It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
-/// stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
+/// stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
+/// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
 /// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
 /// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
 /// and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
@@ -159,7 +171,12 @@ pub unsafe extern "C" fn zt_writer_create(
 
 /// Begins a file in memory; zt_writer_finish_memory() gives its bytes.
 ///
-/// Arguments, ownership, threads and errors are those of zt_writer_create(), without a path.
+/// The arguments are those of zt_writer_create(), without a path; there is nothing to flush, so the ZT_FSYNC_ numbers make
+/// no difference.
+///
+/// Ownership: the caller frees `*out_writer` with zt_writer_free().
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_MEMORY. On error `*out_writer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_create_memory(
@@ -266,7 +283,8 @@ fn dtype(code: ZtDtype) -> Result<DType> {
 /// Threads: one at a time.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
 /// ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
-/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before.
+/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
+/// another process's.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_add(

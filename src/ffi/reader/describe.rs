@@ -184,8 +184,8 @@ pub unsafe extern "C" fn zt_reader_tensors(
 
 /// Describes one tensor.
 ///
-/// `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows. The
-/// description's `components` is `out_components`.
+/// `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows, 255 for any
+/// tensor. The description's `components` is `out_components`.
 ///
 /// Ownership: the structs are the caller's; what they point to besides belongs to the reader and lives as long.
 /// Threads: any.
