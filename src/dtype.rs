@@ -54,13 +54,32 @@ pub enum Class {
 /// One row of the table of element types.
 struct Row {
     dtype: DType,
-    name: &'static CStr,
+    name: Name,
     size: usize,
     class: Class,
 }
 
 const fn row(dtype: DType, name: &'static CStr, size: usize, class: Class) -> Row {
-    Row { dtype, name, size, class }
+    Row { dtype, name: Name::new(name), size, class }
+}
+
+/// A name that a table of this crate spells, for Rust and for C.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) text: &'static str,
+    pub(crate) c: &'static CStr,
+}
+
+impl Name {
+    /// # Panics
+    ///
+    /// If the name is not UTF-8: when the table is compiled.
+    pub(crate) const fn new(c: &'static CStr) -> Self {
+        match c.to_str() {
+            Ok(text) => Self { text, c },
+            Err(_) => panic!("a name is UTF-8"),
+        }
+    }
 }
 
 const TABLE: &[Row] = &[
@@ -87,11 +106,6 @@ const TABLE: &[Row] = &[
     row(DType::Float4E2M1FnX2, c"float4_e2m1fn_x2", 1, Class::Float),
 ];
 
-/// The text of a name that the tables of this crate spell.
-pub(crate) fn text(name: &'static CStr) -> &'static str {
-    name.to_str().unwrap_or_default()
-}
-
 impl DType {
     /// Every element type, in the order of the codes.
     pub fn all() -> impl ExactSizeIterator<Item = DType> {
@@ -106,7 +120,7 @@ impl DType {
 
     /// The element type of this name, as the index spells it.
     pub fn from_name(name: &str) -> Option<Self> {
-        TABLE.iter().find(|row| row.name.to_bytes() == name.as_bytes()).map(|row| row.dtype)
+        TABLE.iter().find(|row| row.name.text == name).map(|row| row.dtype)
     }
 
     fn row(self) -> &'static Row {
@@ -120,12 +134,12 @@ impl DType {
 
     /// The name in the index.
     pub fn name(self) -> &'static str {
-        text(self.row().name)
+        self.row().name.text
     }
 
     /// The name in the index, for C.
     pub(crate) fn c_name(self) -> &'static CStr {
-        self.row().name
+        self.row().name.c
     }
 
     /// Bytes of one element. `float4_e2m1fn_x2` counts pairs, as its shape does.

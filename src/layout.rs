@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use crate::dtype::{DType, text};
+use crate::dtype::{DType, Name};
 use crate::error::{Result, ensure, fail};
 
 /// A layout. Its number is the code that C knows it by.
@@ -43,17 +43,22 @@ pub enum Role {
 }
 
 impl Role {
-    const NAMES: [&'static CStr; 4] = [c"data", c"values", c"indices", c"indptr"];
+    const NAMES: [Name; 4] =
+        [Name::new(c"data"), Name::new(c"values"), Name::new(c"indices"), Name::new(c"indptr")];
     const ALL: [Role; 4] = [Role::Data, Role::Values, Role::Indices, Role::Indptr];
+
+    fn row(self) -> Name {
+        Self::NAMES[self as usize - 1]
+    }
 
     /// The role's name in the index.
     pub fn name(self) -> &'static str {
-        text(self.c_name())
+        self.row().text
     }
 
     /// The role's name in the index, for C.
     pub(crate) fn c_name(self) -> &'static CStr {
-        Self::NAMES[self as usize - 1]
+        self.row().c
     }
 
     /// The role of this name.
@@ -63,7 +68,7 @@ impl Role {
 
     /// The role of this code.
     pub fn from_code(code: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| *role as i32 == code)
+        Self::ALL.get(usize::try_from(code).ok()?.checked_sub(1)?).copied()
     }
 }
 
@@ -76,27 +81,32 @@ impl Layout {
         Layout::SparseBsr,
         Layout::SparseBsc,
     ];
+    const NAMES: [Name; 6] = [
+        Name::new(c"dense"),
+        Name::new(c"sparse_csr"),
+        Name::new(c"sparse_csc"),
+        Name::new(c"sparse_coo"),
+        Name::new(c"sparse_bsr"),
+        Name::new(c"sparse_bsc"),
+    ];
 
     /// Every layout, in the order of the codes.
     pub fn all() -> impl ExactSizeIterator<Item = Layout> {
         Self::ALL.into_iter()
     }
 
+    fn row(self) -> Name {
+        Self::NAMES[self as usize - 1]
+    }
+
     /// The layout's name in the index.
     pub fn name(self) -> &'static str {
-        text(self.c_name())
+        self.row().text
     }
 
     /// The layout's name in the index, for C.
     pub(crate) fn c_name(self) -> &'static CStr {
-        match self {
-            Self::Dense => c"dense",
-            Self::SparseCsr => c"sparse_csr",
-            Self::SparseCsc => c"sparse_csc",
-            Self::SparseCoo => c"sparse_coo",
-            Self::SparseBsr => c"sparse_bsr",
-            Self::SparseBsc => c"sparse_bsc",
-        }
+        self.row().c
     }
 
     /// The layout of this name.
@@ -106,7 +116,7 @@ impl Layout {
 
     /// The layout of this code.
     pub fn from_code(code: i32) -> Option<Self> {
-        Self::all().find(|layout| *layout as i32 == code)
+        Self::ALL.get(usize::try_from(code).ok()?.checked_sub(1)?).copied()
     }
 
     /// The roles of its components, in order.
@@ -132,12 +142,20 @@ impl Layout {
     }
 }
 
+/// The most components that a layout has.
+pub(crate) const MAX_ROLES: usize = 3;
+
 /// A component as the rules of sizes see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) dtype: DType,
     /// Bytes, decoded.
     pub(crate) len: u64,
+}
+
+impl Part {
+    /// For places of a list that nothing was put into yet.
+    pub(crate) const NOTHING: Self = Self { dtype: DType::UInt8, len: 0 };
 }
 
 /// What is known of a tensor when its components are to be judged.
@@ -454,6 +472,8 @@ mod tests {
             assert_eq!(Layout::from_code(layout as i32), Some(layout));
             assert_eq!(Layout::from_name(layout.name()), Some(layout));
         }
+        assert_eq!(Layout::all().map(|layout| layout.roles().len()).max(), Some(MAX_ROLES));
+        assert_eq!((Layout::from_code(0), Layout::from_code(7), Role::from_code(-1)), (None, None, None));
         for role in Role::ALL {
             assert_eq!(Role::from_name(role.name()), Some(role));
             assert_eq!(Role::from_code(role as i32), Some(role));

@@ -12,9 +12,9 @@ static BLOBS: [u8; 8192] = [0; 8192];
 pub fn index(data: &[u8]) {
     let Ok(reader) = open(wrap(&BLOBS, data)) else { return };
     look(&reader);
-    let bytes = rmp_serde::to_vec(reader.index()).unwrap();
+    let bytes = reader.index().to_bytes().unwrap();
     let again = open(wrap(&BLOBS, &bytes)).unwrap();
-    assert_eq!(rmp_serde::to_vec(again.index()).unwrap(), bytes);
+    assert_eq!(again.index().to_bytes().unwrap(), bytes);
     compare(reader.index(), again.index());
 }
 

@@ -9,7 +9,7 @@
 
 use std::ffi::CStr;
 
-use crate::dtype::{Class, DType, text};
+use crate::dtype::{Class, DType, Name};
 
 /// What the writer does to a chunk before compressing it. Its number is the code that C knows it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ const BLOCK: usize = 1024;
 
 impl Filter {
     const ALL: [Filter; 4] = [Filter::None, Filter::Shuffle, Filter::Float, Filter::Delta];
+    const NAMES: [Name; 4] =
+        [Name::new(c"none"), Name::new(c"shuffle"), Name::new(c"float"), Name::new(c"delta")];
 
     /// Every filter, in the order of the codes.
     pub fn all() -> impl ExactSizeIterator<Item = Filter> {
@@ -39,17 +41,12 @@ impl Filter {
 
     /// The filter's name in the index.
     pub fn name(self) -> &'static str {
-        text(self.c_name())
+        Self::NAMES[self as usize - 1].text
     }
 
     /// The filter's name in the index, for C.
     pub(crate) fn c_name(self) -> &'static CStr {
-        match self {
-            Self::None => c"none",
-            Self::Shuffle => c"shuffle",
-            Self::Float => c"float",
-            Self::Delta => c"delta",
-        }
+        Self::NAMES[self as usize - 1].c
     }
 
     /// The filter of this name.

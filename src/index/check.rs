@@ -4,7 +4,7 @@ use super::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
 use crate::codec::{Filter, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
 use crate::container::{ALIGNMENT, HEADER_LEN};
 use crate::error::{Error, Result, ensure, fail};
-use crate::layout::{Part, element_count};
+use crate::layout::{MAX_ROLES, Part, element_count};
 
 /// The part of a file that may hold blobs.
 #[derive(Debug, Clone, Copy)]
@@ -63,13 +63,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 impl Index {
     /// Checks every rule that needs no blob, and enters the names into the table.
     pub(crate) fn check(&mut self, rules: &Rules) -> Result<()> {
-        let hasher = &self.hasher;
-        let (names, tensors) = (&self.names, &self.tensors);
-        self.by_name.reserve(tensors.len(), |&at| {
-            use std::hash::BuildHasher;
-            let record = &tensors[at as usize];
-            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
-        });
+        self.reserve(self.tensors.len());
         for at in 0..self.tensors.len() {
             if !self.enter_name(at as u32) {
                 let name = self.name_of(at as u32);
@@ -139,23 +133,29 @@ impl TensorInfo<'_> {
         }
         let Known::Known(layout) = self.layout() else { return Ok(()) };
         let roles = layout.roles();
-        let found: Vec<&str> = self.components().map(|part| part.role_name()).collect();
+        let fits = self.components().len() == roles.len()
+            && self.components().zip(roles).all(|(part, role)| part.role() == Known::Known(*role));
         ensure!(
-            found.iter().copied().eq(roles.iter().map(|role| role.name())),
+            fits,
             Layout,
-            "a {} tensor has the components {:?}, this one has {found:?}",
+            "a {} tensor has the components {:?}, this one has {:?}",
             layout.name(),
-            roles.iter().map(|role| role.name()).collect::<Vec<_>>()
+            roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
+            self.components().map(|part| part.role_name()).collect::<Vec<_>>()
         );
         let Some(frame) = self.frame() else { return Ok(()) };
         // Whoever reads one component relies on it, even where another cannot be judged.
         frame.check_shape()?;
-        let parts: Option<Vec<Part>> = self
-            .components()
-            .map(|part| Some(Part { dtype: part.dtype().known()?, len: part.len_bytes()? }))
-            .collect();
-        // A component of an unknown type or encoding has no size that could be judged; it cannot be read either.
-        parts.map_or(Ok(()), |parts| frame.check_parts(&parts))
+        let mut parts = [Part::NOTHING; MAX_ROLES];
+        for (place, part) in parts.iter_mut().zip(self.components()) {
+            let (Some(dtype), Some(len)) = (part.dtype().known(), part.len_bytes()) else {
+                // A component of an unknown type or encoding has no size that could be judged; it cannot be read
+                // either.
+                return Ok(());
+            };
+            *place = Part { dtype, len };
+        }
+        frame.check_parts(&parts[..roles.len()])
     }
 }
 

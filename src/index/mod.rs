@@ -5,6 +5,7 @@
 
 mod check;
 mod foreign;
+mod msgpack;
 mod parse;
 mod serialize;
 mod symbol;
@@ -190,8 +191,17 @@ impl Index {
 
     /// The number of the tensor of this name.
     pub fn find(&self, name: &str) -> Option<usize> {
-        let found = self.by_name.find(self.hasher.hash_one(name), |&at| self.name_of(at) == name);
-        found.map(|&at| at as usize)
+        self.find_hashed(name, self.hash(name))
+    }
+
+    /// The hash of a name, which depends on this index.
+    pub(crate) fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// As [`Index::find`], given the name's hash.
+    pub(crate) fn find_hashed(&self, name: &str, hash: u64) -> Option<usize> {
+        self.by_name.find(hash, |&at| self.name_of(at) == name).map(|&at| at as usize)
     }
 
     fn name_of(&self, at: u32) -> &str {
@@ -201,17 +211,21 @@ impl Index {
 
     /// Enters the tensor's name into the table; false if the name is there already.
     fn enter_name(&mut self, at: u32) -> bool {
-        let hash = self.hasher.hash_one(self.name_of(at));
-        let (names, tensors) = (&self.names, &self.tensors);
-        let name_of = |at: u32| {
-            let record = &tensors[at as usize];
-            &names[record.name_start as usize..][..record.name_len as usize]
-        };
-        if self.by_name.find(hash, |&other| name_of(other) == name_of(at)).is_some() {
-            return false;
+        let hash = self.hash(self.name_of(at));
+        let is_new = self.find_hashed(self.name_of(at), hash).is_none();
+        if is_new {
+            self.insert_name(at, hash);
         }
-        self.by_name.insert_unique(hash, at, |&other| self.hasher.hash_one(name_of(other)));
-        true
+        is_new
+    }
+
+    /// Enters a name that is not in the table.
+    fn insert_name(&mut self, at: u32, hash: u64) {
+        let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
+        self.by_name.insert_unique(hash, at, |&other| {
+            let record = &tensors[other as usize];
+            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
+        });
     }
 
     fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
@@ -295,25 +309,34 @@ impl Index {
         Ok(self.push_encoding(record))
     }
 
-    /// Adds a tensor that a writer has stored. The name must be a new one, the components fit the layout.
+    /// Makes room for more tensors.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
+        self.by_name.reserve(count, |&at| {
+            let record = &tensors[at as usize];
+            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
+        });
+    }
+
+    /// Adds a tensor that a writer has stored. Its name keeps the rules and is a new one, of this hash; the components
+    /// fit the layout.
     pub(crate) fn push(
         &mut self,
-        name: &str,
+        (name, hash): (&str, u64),
         dtype: DType,
         shape: &[u64],
         layout: Layout,
-        components: &[ComponentRecord],
+        components: impl Iterator<Item = ComponentRecord>,
         attributes: Metadata,
     ) -> Result<()> {
-        check_name(name)?;
         let mark = self.mark();
         self.dims.extend_from_slice(shape);
-        self.components.extend_from_slice(components);
+        self.components.extend(components);
         let at = self.close_tensor(mark, name, dtype as Symbol, layout as Symbol)?;
         if !attributes.is_empty() {
             self.attributes.insert(at, attributes);
         }
-        ensure!(self.enter_name(at), Duplicate, "a tensor of this name was added before");
+        self.insert_name(at, hash);
         Ok(())
     }
 }

@@ -1,226 +1,163 @@
 //! From MessagePack to an [`Index`]: structure alone. The rules of the format are `check`'s.
 //!
-//! Every seed pushes straight into the index's arrays, so that memory follows the bytes that were really
+//! Every record is pushed straight into the index's arrays, so that memory follows the bytes that were really
 //! there, never a count that they claim.
 
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
+use super::msgpack::Cursor;
+use super::symbol::Symbol;
 use super::{Check, ComponentRecord, EncodingRecord, Index, RAW, check_name};
 use crate::codec::Filter;
-use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{MAX_DEPTH, Metadata, Value};
+use crate::error::{Error, ErrorKind, Result, ensure};
+use crate::metadata::{Metadata, Value};
 
 impl Index {
     /// Reads an index from its bytes. Nothing but its structure is checked.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut builder = Builder::default();
-        let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-        deserializer.set_max_depth(MAX_DEPTH + 8);
-        if let Err(err) = Root(&mut builder).deserialize(&mut deserializer) {
-            let err = builder.failure.take().unwrap_or_else(|| {
-                let place = if builder.in_tensors {
-                    format!(" in tensor {}", builder.index.len())
-                } else {
-                    String::new()
+        let mut parser = Parser::default();
+        let mut cursor = Cursor::new(bytes);
+        let parsed = parser.root(&mut cursor).and_then(|()| {
+            ensure!(cursor.is_at_end(), Index, "bytes follow the index's map");
+            Ok(())
+        });
+        match parsed {
+            Ok(()) => Ok(parser.index),
+            Err(err) if err.kind() == ErrorKind::Index => {
+                let place = match parser.in_tensors {
+                    true => format!(" in tensor {}", parser.index.len()),
+                    false => String::new(),
                 };
-                Error::new(ErrorKind::Index, format!("the index is not as the format asks{place}: {err}"))
-            });
-            return Err(match builder.name {
-                Some(name) => err.in_tensor(name),
-                None => err,
-            });
+                let err = Error::new(
+                    ErrorKind::Index,
+                    format!("the index is not as the format asks{place}: {err}"),
+                );
+                Err(parser.located(err))
+            }
+            Err(err) => Err(parser.located(err)),
         }
-        match <()>::deserialize(&mut deserializer) {
-            Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(builder.index),
-            _ => Err(Error::new(ErrorKind::Index, "bytes follow the index's map")),
+    }
+}
+
+/// The symbol of a name, remembered for the next record, which mostly has the same.
+#[derive(Debug, Default)]
+struct Last<'a> {
+    name: &'a str,
+    symbol: Symbol,
+}
+
+impl<'a> Last<'a> {
+    #[inline]
+    fn symbol(&mut self, name: &'a str, find: impl FnOnce(&str) -> Result<Symbol>) -> Result<Symbol> {
+        // No name is empty at first, but for one that is not known either.
+        if name.is_empty() || self.name != name {
+            *self = Self { name, symbol: find(name)? };
         }
+        Ok(self.symbol)
     }
 }
 
 #[derive(Default)]
-struct Builder<'de> {
+struct Parser<'a> {
     index: Index,
     in_tensors: bool,
     /// The tensor that is being read.
-    name: Option<&'de str>,
-    /// An error that is more exact than what the deserializer will make of it.
-    failure: Option<Error>,
+    name: Option<&'a str>,
+    dtype: Last<'a>,
+    layout: Last<'a>,
+    role: Last<'a>,
+    part_dtype: Last<'a>,
 }
 
-impl Builder<'_> {
-    /// Keeps an exact error aside and gives the deserializer one of its own.
-    fn keep<T, E: de::Error>(&mut self, result: Result<T>) -> Result<T, E> {
-        result.map_err(|err| {
-            let text = E::custom(&err);
-            self.failure = Some(err);
-            text
-        })
+impl<'a> Parser<'a> {
+    fn located(&self, err: Error) -> Error {
+        match self.name {
+            Some(name) => err.in_tensor(name),
+            None => err,
+        }
     }
-}
 
-/// Text borrowed from the input; binary is no text.
-struct Text<'de>(&'de str);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor<'de>(PhantomData<&'de ()>);
-        impl<'de> Visitor<'de> for TextVisitor<'de> {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text in UTF-8")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(text))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor(PhantomData))
-    }
-}
-
-/// Makes a seed of a struct around `&mut Builder`, given what it expects and its visitor's methods.
-macro_rules! seed {
-    ($name:ident -> $value:ty, $expecting:literal, { $($visit:item)+ }) => {
-        struct $name<'b, 'de>(&'b mut Builder<'de>);
-
-        impl<'de> DeserializeSeed<'de> for $name<'_, 'de> {
-            type Value = $value;
-
-            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<$value, D::Error> {
-                deserializer.deserialize_any(self)
-            }
-        }
-
-        impl<'de> Visitor<'de> for $name<'_, 'de> {
-            type Value = $value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($expecting)
-            }
-
-            $($visit)+
-        }
-    };
-}
-
-/// The next element of an array, which must be there.
-fn next<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(seq: &mut A, what: &str) -> Result<T, A::Error> {
-    seq.next_element()?.ok_or_else(|| missing(what))
-}
-
-fn next_seed<'de, A: SeqAccess<'de>, S: DeserializeSeed<'de>>(
-    seq: &mut A,
-    seed: S,
-    what: &str,
-) -> Result<S::Value, A::Error> {
-    seq.next_element_seed(seed)?.ok_or_else(|| missing(what))
-}
-
-fn missing<E: de::Error>(what: &str) -> E {
-    E::custom(format_args!("an array ends before its {what}"))
-}
-
-/// Passes over the elements that a later version may have added.
-fn skip_rest<'de, A: SeqAccess<'de>>(seq: &mut A) -> Result<(), A::Error> {
-    while seq.next_element::<IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-seed!(Root -> (), "a map with the key \"tensors\"", {
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn root(&mut self, cursor: &mut Cursor<'a>) -> Result<()> {
         let (mut has_tensors, mut has_metadata) = (false, false);
-        while let Some(Text(key)) = map.next_key()? {
-            match key {
-                "tensors" if !has_tensors => {
-                    has_tensors = true;
-                    self.0.in_tensors = true;
-                    map.next_value_seed(Tensors(self.0))?;
-                    self.0.in_tensors = false;
+        let entries = cursor.map("a map with the key \"tensors\"")?;
+        for _ in 0..entries {
+            match cursor.text("a key")? {
+                key @ ("tensors" | "metadata") => {
+                    let seen = if key == "tensors" { &mut has_tensors } else { &mut has_metadata };
+                    ensure!(!*seen, Index, "the key {key:?} stands twice");
+                    *seen = true;
+                    if key == "tensors" {
+                        self.tensors(cursor)?;
+                    } else {
+                        self.index.metadata = key_values(cursor)?;
+                    }
                 }
-                "metadata" if !has_metadata => {
-                    has_metadata = true;
-                    self.0.index.metadata = map.next_value_seed(KeyValues)?;
-                }
-                "tensors" | "metadata" => return Err(de::Error::duplicate_field("tensors or metadata")),
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                _ => drop(cursor.value()?),
             }
         }
-        if has_tensors { Ok(()) } else { Err(de::Error::missing_field("tensors")) }
+        ensure!(has_tensors, Index, "the key \"tensors\" is missing");
+        cursor.leave(0)
     }
-});
 
-seed!(Tensors -> (), "an array of tensor records", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Tensor(self.0))?.is_some() {}
-        Ok(())
+    fn tensors(&mut self, cursor: &mut Cursor<'a>) -> Result<()> {
+        self.in_tensors = true;
+        for _ in 0..cursor.array("an array of tensor records")? {
+            self.tensor(cursor)?;
+        }
+        self.in_tensors = false;
+        cursor.leave(0)
     }
-});
 
-seed!(Tensor -> (), "a tensor record: [name, dtype, shape, layout, components, attributes]", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let builder = self.0;
-        let mark = builder.index.mark();
-        let Text(name) = next(&mut seq, "name")?;
-        builder.name = Some(name);
-        let Text(dtype) = next(&mut seq, "dtype")?;
-        next_seed(&mut seq, Shape(builder), "shape")?;
-        let Text(layout) = next(&mut seq, "layout")?;
-        next_seed(&mut seq, Components(builder), "components")?;
-        let attributes = seq.next_element_seed(KeyValues)?.unwrap_or_default();
-        skip_rest(&mut seq)?;
-        let dtype = builder.index.dtype_symbol(dtype);
-        let dtype = builder.keep(dtype)?;
-        let layout = builder.index.layout_symbol(layout);
-        let layout = builder.keep(layout)?;
-        let at = check_name(name).and_then(|()| builder.index.close_tensor(mark, name, dtype, layout));
-        let at = builder.keep(at)?;
+    fn tensor(&mut self, cursor: &mut Cursor<'a>) -> Result<()> {
+        let mark = self.index.mark();
+        let count = cursor.array("a tensor record: [name, dtype, shape, layout, components, attributes]")?;
+        ensure!(count >= 1, Index, "a tensor record is empty");
+        let name = cursor.text("a tensor's name")?;
+        self.name = Some(name);
+        ensure!(count >= 5, Index, "a tensor record has {count} fields, it has five at least");
+        let dtype = cursor.text("a tensor's dtype")?;
+        for _ in 0..cursor.array("a tensor's shape")? {
+            self.index.dims.push(cursor.uint("a dimension")?);
+        }
+        cursor.leave(0)?;
+        let layout = cursor.text("a tensor's layout")?;
+        for _ in 0..cursor.array("an array of component records")? {
+            self.component(cursor)?;
+        }
+        cursor.leave(0)?;
+        let attributes = if count > 5 { key_values(cursor)? } else { Metadata::new() };
+        cursor.leave(count.saturating_sub(6))?;
+        let index = &mut self.index;
+        let dtype = self.dtype.symbol(dtype, |name| index.dtype_symbol(name))?;
+        let layout = self.layout.symbol(layout, |name| index.layout_symbol(name))?;
+        check_name(name)?;
+        let at = index.close_tensor(mark, name, dtype, layout)?;
         if !attributes.is_empty() {
-            builder.index.attributes.insert(at, attributes);
+            index.attributes.insert(at, attributes);
         }
-        builder.name = None;
+        self.name = None;
         Ok(())
     }
-});
 
-seed!(Shape -> (), "an array of unsigned integers", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(dim) = seq.next_element()? {
-            self.0.index.dims.push(dim);
-        }
-        Ok(())
-    }
-});
-
-seed!(Components -> (), "an array of component records", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Component(self.0))?.is_some() {}
-        Ok(())
-    }
-});
-
-seed!(Component -> (), "a component record: [role, dtype, offset, size, crc32, encoding]", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let builder = self.0;
-        let Text(role) = next(&mut seq, "role")?;
-        let Text(dtype) = next(&mut seq, "dtype")?;
-        let offset = next(&mut seq, "offset")?;
-        let size = next(&mut seq, "size")?;
-        let crc32: Option<u32> = next(&mut seq, "crc32")?;
-        let encoding = seq.next_element_seed(EncodingSeed(builder))?.unwrap_or(RAW);
-        skip_rest(&mut seq)?;
-        let role = builder.index.role_symbol(role);
-        let role = builder.keep(role)?;
-        let dtype = builder.index.dtype_symbol(dtype);
-        let dtype = builder.keep(dtype)?;
-        builder.index.components.push(ComponentRecord {
+    fn component(&mut self, cursor: &mut Cursor<'a>) -> Result<()> {
+        let count = cursor.array("a component record: [role, dtype, offset, size, crc32, encoding]")?;
+        ensure!(count >= 5, Index, "a component record has {count} fields, it has five at least");
+        let role = cursor.text("a component's role")?;
+        let dtype = cursor.text("a component's dtype")?;
+        let offset = cursor.uint("a component's offset")?;
+        let size = cursor.uint("a component's size")?;
+        let crc32 = match cursor.nil() {
+            true => None,
+            false => Some(cursor.uint32("a component's crc32")?),
+        };
+        let encoding = if count > 5 && !cursor.nil() { self.encoding(cursor)? } else { RAW };
+        cursor.leave(count.saturating_sub(6))?;
+        let index = &mut self.index;
+        let role = self.role.symbol(role, |name| index.role_symbol(name))?;
+        let dtype = self.part_dtype.symbol(dtype, |name| index.dtype_symbol(name))?;
+        index.components.push(ComponentRecord {
             offset,
             size,
             crc32: crc32.unwrap_or(0),
@@ -232,56 +169,55 @@ seed!(Component -> (), "a component record: [role, dtype, offset, size, crc32, e
         });
         Ok(())
     }
-});
 
-seed!(EncodingSeed -> u32, "nil or an encoding record", {
-    fn visit_unit<E>(self) -> Result<u32, E> {
-        Ok(RAW)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u32, A::Error> {
-        let builder = self.0;
-        let Text(name) = next(&mut seq, "encoding's name")?;
-        let unknown = if name == "zstd" {
-            let Text(filter) = next(&mut seq, "filter")?;
-            match Filter::from_name(filter) {
-                Some(filter) => {
-                    let raw_size: u64 = next(&mut seq, "raw size")?;
-                    let chunk_size: u32 = next(&mut seq, "chunk size")?;
-                    let start = builder.index.chunks.len();
-                    next_seed(&mut seq, ChunkSizes(builder), "stored sizes")?;
-                    skip_rest(&mut seq)?;
-                    let record = EncodingRecord::Zstd {
-                        filter,
-                        raw_size,
-                        chunk_size,
-                        chunks_start: start as u32,
-                        chunk_count: (builder.index.chunks.len() - start) as u32,
-                    };
-                    return Ok(builder.index.push_encoding(record));
-                }
-                None => format!("zstd with filter {filter}"),
-            }
-        } else {
-            name.to_owned()
-        };
-        skip_rest(&mut seq)?;
-        let symbol = builder.index.symbols.intern(&unknown);
-        let symbol = builder.keep(symbol)?;
-        Ok(builder.index.push_encoding(EncodingRecord::Unknown(symbol)))
-    }
-});
-
-seed!(ChunkSizes -> (), "an array of stored sizes", {
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(size) = seq.next_element()? {
-            self.0.index.chunks.push(size);
+    fn encoding(&mut self, cursor: &mut Cursor<'a>) -> Result<u32> {
+        let count = cursor.array("nil or an encoding record")?;
+        ensure!(count >= 1, Index, "an encoding record is empty");
+        let name = cursor.text("an encoding's name")?;
+        if name != "zstd" {
+            cursor.leave(count - 1)?;
+            return self.unknown_encoding(name);
         }
-        Ok(())
+        ensure!(count >= 2, Index, "an encoding record ends before its filter");
+        let filter = cursor.text("a filter")?;
+        let Some(filter) = Filter::from_name(filter) else {
+            cursor.leave(count - 2)?;
+            return self.unknown_encoding(&format!("zstd with filter {filter}"));
+        };
+        ensure!(count >= 5, Index, "a zstd encoding record has {count} fields, it has five at least");
+        let raw_size = cursor.uint("an encoding's raw size")?;
+        let chunk_size = cursor.uint32("a chunk size")?;
+        let start = self.index.chunks.len();
+        for _ in 0..cursor.array("an array of stored sizes")? {
+            self.index.chunks.push(cursor.uint32("a stored size")?);
+        }
+        cursor.leave(0)?;
+        cursor.leave(count - 5)?;
+        Ok(self.index.push_encoding(EncodingRecord::Zstd {
+            filter,
+            raw_size,
+            chunk_size,
+            chunks_start: start as u32,
+            chunk_count: (self.index.chunks.len() - start) as u32,
+        }))
     }
-});
 
-/// The key-values of a file or a tensor.
+    fn unknown_encoding(&mut self, name: &str) -> Result<u32> {
+        let symbol = self.index.symbols.intern(name)?;
+        Ok(self.index.push_encoding(EncodingRecord::Unknown(symbol)))
+    }
+}
+
+/// Reads the key-values of the file or a tensor.
+fn key_values(cursor: &mut Cursor<'_>) -> Result<Metadata> {
+    let (bytes, depth) = cursor.value()?;
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(depth);
+    KeyValues
+        .deserialize(&mut deserializer)
+        .map_err(|err| Error::new(ErrorKind::Index, format!("key-values: {err}")))
+}
+
 struct KeyValues;
 
 impl<'de> DeserializeSeed<'de> for KeyValues {
@@ -305,11 +241,15 @@ impl<'de> Visitor<'de> for KeyValues {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
         let mut metadata = Metadata::new();
-        while let Some(Text(key)) = map.next_key()? {
+        while let Some(key) = map.next_key::<Value>()? {
+            let Value::Str(key) = key else {
+                return Err(de::Error::custom("a key is not text in UTF-8"));
+            };
             let value: Value = map.next_value()?;
-            if metadata.insert(key.to_owned(), value).is_some() {
+            if let Some((key, _)) = metadata.get_key_value(&key) {
                 return Err(de::Error::custom(format_args!("the key {key:?} stands twice in one map")));
             }
+            metadata.insert(key, value);
         }
         Ok(metadata)
     }

@@ -1,38 +1,31 @@
 //! From an [`Index`] to MessagePack.
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple, Serializer};
-
+use super::msgpack::Packer;
 use super::{ComponentInfo, Encoding, Index, Known, TensorInfo};
 use crate::dtype::DType;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::Layout;
 
 impl Index {
-    /// The index's bytes. They depend on nothing but what the index says.
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
-        rmp_serde::to_vec(self).map_err(|err| {
-            Error::new(ErrorKind::Limit, format!("the index cannot be written as MessagePack: {err}"))
-        })
-    }
-}
-
-impl Serialize for Index {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1 + usize::from(!self.metadata.is_empty())))?;
-        map.serialize_entry("tensors", &Tensors(self))?;
+    /// The index in MessagePack, as FORMAT.md section 2 asks. The bytes depend on nothing but what the index says.
+    ///
+    /// # Errors
+    ///
+    /// `Limit` if a key-value has no form in MessagePack.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        // What a dense tensor takes beside its name, or nearly.
+        const RECORD_LEN: usize = 64;
+        let mut packer =
+            Packer::with_capacity(self.names.len() + self.tensors.len() * RECORD_LEN + self.chunks.len() * 5);
+        packer.small_map(1 + u8::from(!self.metadata.is_empty()));
+        packer.text("tensors");
+        packer.array(self.len());
+        self.iter().try_for_each(|info| info.pack(&mut packer))?;
         if !self.metadata.is_empty() {
-            map.serialize_entry("metadata", &self.metadata)?;
+            packer.text("metadata");
+            packer.value(&self.metadata)?;
         }
-        map.end()
-    }
-}
-
-struct Tensors<'a>(&'a Index);
-
-impl Serialize for Tensors<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter())
+        Ok(packer.into_bytes())
     }
 }
 
@@ -43,59 +36,51 @@ fn dtype_name(dtype: Known<'_, DType>) -> &str {
     }
 }
 
-impl Serialize for TensorInfo<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Components<'a>(TensorInfo<'a>);
-        impl Serialize for Components<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_seq(self.0.components())
-            }
-        }
+impl TensorInfo<'_> {
+    fn pack(&self, packer: &mut Packer) -> Result<()> {
         let attributes = self.attributes();
-        let mut record = serializer.serialize_tuple(5 + usize::from(attributes.is_some()))?;
-        record.serialize_element(self.name())?;
-        record.serialize_element(dtype_name(self.dtype()))?;
-        record.serialize_element(self.shape())?;
-        record.serialize_element(match self.layout() {
+        packer.array(5 + usize::from(attributes.is_some()));
+        packer.text(self.name());
+        packer.text(dtype_name(self.dtype()));
+        packer.array(self.shape().len());
+        self.shape().iter().for_each(|&dim| packer.uint(dim));
+        packer.text(match self.layout() {
             Known::Known(layout) => Layout::name(layout),
             Known::Unknown(name) => name,
-        })?;
-        record.serialize_element(&Components(*self))?;
-        if let Some(attributes) = attributes {
-            record.serialize_element(attributes)?;
-        }
-        record.end()
+        });
+        let parts = self.components();
+        packer.array(parts.len());
+        parts.for_each(|part| part.pack(packer));
+        attributes.map_or(Ok(()), |attributes| packer.value(attributes))
     }
 }
 
-impl Serialize for ComponentInfo<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl ComponentInfo<'_> {
+    fn pack(&self, packer: &mut Packer) {
         let encoding = self.encoding();
-        let mut record = serializer.serialize_tuple(5 + usize::from(encoding != Encoding::Raw))?;
-        record.serialize_element(self.role_name())?;
-        record.serialize_element(dtype_name(self.dtype()))?;
-        record.serialize_element(&self.offset())?;
-        record.serialize_element(&self.stored_len())?;
-        record.serialize_element(&self.crc32())?;
-        if encoding != Encoding::Raw {
-            record.serialize_element(&encoding)?;
+        packer.array(5 + usize::from(encoding != Encoding::Raw));
+        packer.text(self.role_name());
+        packer.text(dtype_name(self.dtype()));
+        packer.uint(self.offset());
+        packer.uint(self.stored_len());
+        match self.crc32() {
+            Some(crc32) => packer.uint(crc32.into()),
+            None => packer.nil(),
         }
-        record.end()
-    }
-}
-
-impl Serialize for Encoding<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Raw => serializer.serialize_unit(),
-            Self::Zstd(zstd) => {
-                let record = ("zstd", zstd.filter.name(), zstd.raw_size, zstd.chunk_size, zstd.stored);
-                record.serialize(serializer)
+        match encoding {
+            Encoding::Raw => {}
+            Encoding::Zstd(zstd) => {
+                packer.array(5);
+                packer.text("zstd");
+                packer.text(zstd.filter.name());
+                packer.uint(zstd.raw_size);
+                packer.uint(zstd.chunk_size.into());
+                packer.array(zstd.stored.len());
+                zstd.stored.iter().for_each(|&len| packer.uint(len.into()));
             }
-            Self::Unknown(name) => {
-                let mut record = serializer.serialize_seq(Some(1))?;
-                record.serialize_element(name)?;
-                record.end()
+            Encoding::Unknown(name) => {
+                packer.array(1);
+                packer.text(name);
             }
         }
     }

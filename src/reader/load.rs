@@ -1,0 +1,125 @@
+//! Bringing components into memory, on several threads.
+
+use std::sync::{Arc, OnceLock};
+
+use crc32fast::Hasher;
+
+use super::verify::hash;
+use super::wanted::unknown_dtype;
+use super::{PIECE_LEN, Reader, Wanted};
+use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::{Encoding, Frames, Known};
+use crate::parallel;
+use crate::plan::{Batch, Fill, Plan};
+
+impl Reader {
+    /// Reads components into memory of their own.
+    pub(super) fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
+        self.check_before(wanted, verify)?;
+        let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
+        self.fill(plan.fills(wanted), verify)?;
+        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
+        Ok(plan.finish())
+    }
+
+    /// Reads components into memory of the caller.
+    pub(super) fn load_into(&self, targets: Vec<(Wanted<'_>, &mut [u8])>, verify: bool) -> Result<()> {
+        let (wanted, mut slices): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
+        for (wanted, out) in wanted.iter().zip(&slices) {
+            if out.len() != wanted.len {
+                let message = format!("the target has {} bytes, {} are to be read", out.len(), wanted.len);
+                return Err(wanted.locate(Error::new(ErrorKind::Size, message)));
+            }
+        }
+        self.check_before(&wanted, verify)?;
+        let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
+        self.fill(fills, verify)?;
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify)
+    }
+
+    /// Reads and decodes, on several threads. If `verify`, the checksum of compressed components that are read whole
+    /// is checked too: that of a frame alone says that it is undamaged, not that it is the one that was written.
+    fn fill(&self, fills: Vec<Fill<'_, '_>>, verify: bool) -> Result<()> {
+        struct Job<'a, 'm> {
+            wanted: Wanted<'a>,
+            /// Where raw bytes stand in the file.
+            at: u64,
+            /// The chunk to decode, and how many bytes of it to pass over.
+            chunk: Option<(Chunk, usize)>,
+            out: &'m mut [u8],
+            /// Where the checksum of the chunk's frame goes, if it is asked for.
+            sum: Option<Arc<OnceLock<Hasher>>>,
+        }
+        let mut jobs = Vec::new();
+        let mut summed = Vec::new();
+        for Fill { wanted, at, out } in fills {
+            match wanted.part.encoding() {
+                Encoding::Zstd(zstd) => {
+                    let is_summed = verify && wanted.is_whole() && wanted.part.crc32().is_some();
+                    let mut sums = Vec::new();
+                    let mut rest = out;
+                    for (chunk, from, to) in wanted.chunks(&zstd) {
+                        let (out, after) = rest.split_at_mut(to - from);
+                        rest = after;
+                        let sum = is_summed.then(Arc::default);
+                        sums.extend(sum.clone());
+                        jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum });
+                    }
+                    summed.push((wanted, sums));
+                }
+                _ => jobs.extend(out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| Job {
+                    wanted,
+                    at: at + (number * PIECE_LEN) as u64,
+                    chunk: None,
+                    out,
+                    sum: None,
+                })),
+            }
+        }
+        // A thread costs more than what a few small tensors take.
+        let threads =
+            if jobs.iter().map(|job| job.out.len()).sum::<usize>() < CHUNK_LEN { 1 } else { self.threads };
+        parallel::for_each(
+            threads,
+            jobs,
+            || Ok((None, Vec::new())),
+            |(decoder, scratch), job| {
+                let part = job.wanted.part;
+                let (Some((chunk, skip)), Encoding::Zstd(zstd)) = (job.chunk, part.encoding()) else {
+                    let read = self.read_raw(&job.wanted, job.at, job.out);
+                    return read.map_err(|err| self.locate(&job.wanted, err));
+                };
+                let decode = || {
+                    let width = match part.dtype() {
+                        Known::Known(dtype) => dtype.filter_width(),
+                        // Without a filter there is no element to know.
+                        Known::Unknown(_) if zstd.filter == Filter::None => 1,
+                        unknown => return Err(unknown_dtype(unknown)),
+                    };
+                    let decoder = match decoder {
+                        Some(decoder) => decoder,
+                        none => none.insert(Decoder::new()?),
+                    };
+                    let frame =
+                        self.fetch(&job.wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
+                    if let Some(sum) = &job.sum {
+                        sum.get_or_init(|| hash(frame));
+                    }
+                    if matches!(zstd.frames, Frames::Stream { .. }) {
+                        Self::check_stored(&job.wanted, frame)?;
+                    }
+                    decoder.decode_part(&zstd, width, frame, &chunk, skip, job.out)
+                };
+                decode().map_err(|err| self.explain(&job.wanted, err))
+            },
+        )?;
+        summed.iter().try_for_each(|(wanted, sums)| {
+            let sum = sums.iter().filter_map(|sum| sum.get()).cloned().reduce(|mut all, next| {
+                all.combine(&next);
+                all
+            });
+            sum.map_or(Ok(()), |sum| self.expect_crc32(wanted, sum))
+        })
+    }
+}

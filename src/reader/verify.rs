@@ -1,0 +1,233 @@
+//! Checking: what can be judged before memory is taken, what is judged when it is there, and whole files.
+
+use crc32fast::Hasher;
+
+use super::{PIECE_LEN, Reader, Wanted};
+use crate::codec::{self, CHUNK_LEN, Chunk, Decoder};
+use crate::error::{Cause, Error, ErrorKind, Result, ensure};
+use crate::index::{Encoding, Frames, Known};
+use crate::layout::Layout;
+use crate::parallel;
+
+impl Reader {
+    /// Checks every blob of the file, each once, against its checksum, or where it has none by decoding it.
+    ///
+    /// `progress` is called on the calling thread every megabyte with the bytes done and the bytes to do, and at
+    /// the end of a file that is found good with two equal numbers; when it answers false, the work stops.
+    ///
+    /// # Errors
+    ///
+    /// `Checksum` or `Frame` for the first damaged blob; `Cancelled`; `Io`, `Truncated`.
+    pub fn verify(&self, progress: impl FnMut(u64, u64) -> bool) -> Result<()> {
+        let mut wanted: Vec<Wanted<'_>> = self
+            .index
+            .iter()
+            .flat_map(|tensor| tensor.components().map(move |part| Wanted::stored(tensor, part)))
+            .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
+            .collect();
+        wanted.sort_by_key(|wanted| (wanted.part.file(), wanted.part.offset(), wanted.tensor.number()));
+        wanted.dedup_by(|later, first| later.part.is_same_blob(&first.part));
+        self.check_shards()
+            .and_then(|()| self.check_blobs(&wanted, progress))
+            .map_err(|err| err.in_file(&self.label))
+    }
+
+    /// Checks the stored bytes of components.
+    pub(super) fn check_blobs(
+        &self,
+        wanted: &[Wanted<'_>],
+        mut progress: impl FnMut(u64, u64) -> bool,
+    ) -> Result<()> {
+        struct Piece<'a> {
+            wanted: Wanted<'a>,
+            at: u64,
+            len: usize,
+            /// A chunk to be decoded, where the blob has no checksum.
+            chunk: Option<Chunk>,
+            /// Whether the component is checked in one go, which some foreign ones have to be.
+            is_whole: bool,
+        }
+        let mut pieces = Vec::new();
+        for &wanted in wanted {
+            let size = wanted.part.stored_len();
+            if wanted.needs_whole_check(self.index.is_strict) {
+                pieces.push(Piece { wanted, at: 0, len: size as usize, chunk: None, is_whole: true });
+                continue;
+            }
+            match wanted.part.encoding() {
+                Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
+                    pieces.extend(codec::chunks(&zstd).map(|chunk| Piece {
+                        wanted,
+                        at: chunk.at,
+                        len: chunk.stored_len,
+                        chunk: Some(chunk),
+                        is_whole: false,
+                    }));
+                }
+                _ => pieces.extend((0..size.div_ceil(PIECE_LEN as u64)).map(|number| {
+                    let at = number * PIECE_LEN as u64;
+                    let len = (size - at).min(PIECE_LEN as u64) as usize;
+                    Piece { wanted, at, len, chunk: None, is_whole: false }
+                })),
+            }
+        }
+        let total: u64 = pieces.iter().map(|piece| piece.len as u64).sum();
+        let (mut done, mut reported) = (0, 0);
+        let mut so_far = Hasher::new();
+        parallel::in_order(
+            self.threads,
+            &pieces,
+            || Ok((Decoder::new()?, Vec::new(), Vec::new())),
+            |(decoder, scratch, decoded), piece| {
+                let part = piece.wanted.part;
+                let mut check = || {
+                    if piece.is_whole {
+                        self.check_whole(&piece.wanted, decoder, scratch)?;
+                        return Ok(Hasher::new());
+                    }
+                    let bytes = self.fetch(&piece.wanted, part.offset() + piece.at, piece.len, scratch)?;
+                    match (piece.chunk, part.encoding(), part.dtype().known()) {
+                        (Some(chunk), Encoding::Zstd(zstd), Some(dtype)) => {
+                            codec::check_header(zstd.frames, bytes, &chunk)?;
+                            decoded.resize(chunk.len, 0);
+                            decoder.decode(&zstd, dtype.filter_width(), bytes, &chunk, decoded)?;
+                            Ok(Hasher::new())
+                        }
+                        _ => Ok(hash(bytes)),
+                    }
+                };
+                check().map_err(|err| self.locate(&piece.wanted, err))
+            },
+            |piece, hasher| {
+                if piece.at == 0 {
+                    so_far = hasher;
+                } else {
+                    so_far.combine(&hasher);
+                }
+                let part = piece.wanted.part;
+                if piece.at + piece.len as u64 == part.stored_len() {
+                    self.expect_crc32(&piece.wanted, so_far.clone())?;
+                }
+                done += piece.len as u64;
+                if done - reported >= PIECE_LEN as u64 || done == total {
+                    reported = done;
+                    ensure!(progress(done, total), Cancelled, "the progress callback asked to stop");
+                }
+                Ok(())
+            },
+        )?;
+        if pieces.is_empty() {
+            ensure!(progress(0, 0), Cancelled, "the progress callback asked to stop");
+        }
+        Ok(())
+    }
+
+    /// Checks all that can be checked before memory is taken.
+    pub(super) fn check_before(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<()> {
+        let mut head = Vec::new();
+        for wanted in wanted {
+            if wanted.part.is_plain() {
+                continue;
+            }
+            self.prepare(wanted)?;
+            let Encoding::Zstd(zstd) = wanted.part.encoding() else { continue };
+            if matches!(zstd.frames, Frames::Stream { .. }) {
+                self.check_stream(wanted, zstd.raw_size).map_err(|err| self.explain(wanted, err))?;
+                continue;
+            }
+            for (chunk, ..) in wanted.chunks(&zstd) {
+                let len = chunk.stored_len.min(codec::MAX_HEADER_LEN);
+                self.fetch(wanted, wanted.part.offset() + chunk.at, len, &mut head)
+                    .and_then(|head| codec::check_header(zstd.frames, head, &chunk))
+                    .map_err(|err| self.explain(wanted, err))?;
+            }
+        }
+        if verify {
+            let raw: Vec<_> = wanted
+                .iter()
+                .copied()
+                .filter(|wanted| wanted.part.encoding() == Encoding::Raw && !self.is_judged_after(wanted))
+                .collect();
+            self.check_blobs(&raw, |_, _| true)?;
+        }
+        Ok(())
+    }
+
+    /// Whether raw data is read first and checked then: what is read from a file a second time may be something
+    /// else. What lies in a mapping or in memory is there before.
+    fn is_judged_after(&self, wanted: &Wanted<'_>) -> bool {
+        wanted.part.is_plain() && self.source_of(wanted).is_positioned()
+    }
+
+    /// Checks raw data that was read against its checksum.
+    fn check_after(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
+        let held: Vec<_> = parts
+            .iter()
+            .filter(|(wanted, _)| self.is_judged_after(wanted))
+            .map(|&(wanted, bytes)| {
+                let held = Some((wanted.part.offset() + wanted.start, bytes));
+                Wanted { held, ..*wanted }
+            })
+            .collect();
+        self.check_blobs(&held, |_, _| true)
+    }
+
+    /// Replaces the error of a damaged chunk by that of the blob's checksum, which says it more exactly.
+    pub(super) fn explain(&self, wanted: &Wanted<'_>, err: Error) -> Error {
+        let blob = if err.kind() == ErrorKind::Frame {
+            self.check_blobs(&[*wanted], |_, _| true).err()
+        } else {
+            None
+        };
+        self.locate(wanted, blob.filter(|blob| blob.kind() == ErrorKind::Checksum).unwrap_or(err))
+    }
+
+    /// Compares the checksum of a component's stored bytes with the one in the index, if there is one.
+    pub(super) fn expect_crc32(&self, wanted: &Wanted<'_>, hasher: Hasher) -> Result<()> {
+        let Some(expected) = wanted.part.crc32() else { return Ok(()) };
+        let found = hasher.finalize();
+        if found == expected {
+            return Ok(());
+        }
+        Err(self.locate(wanted, Cause::Checksum { expected, found }.into()))
+    }
+
+    /// Checks what can be judged only when it is there: checksums of what was read and of decoded bytes, and the
+    /// index values of sparse tensors.
+    pub(super) fn check_values<'w, 'a: 'w>(
+        &self,
+        parts: impl Iterator<Item = (&'w Wanted<'a>, &'w [u8])> + Clone,
+        verify: bool,
+    ) -> Result<()> {
+        if verify {
+            self.check_after(&parts.clone().collect::<Vec<_>>())?;
+        }
+        let judged: Vec<_> = parts
+            .filter(|(wanted, _)| {
+                wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
+            })
+            .collect();
+        let threads = if judged.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < CHUNK_LEN {
+            1
+        } else {
+            self.threads
+        };
+        parallel::for_each(
+            threads,
+            judged.clone(),
+            || Ok(()),
+            |(), (wanted, bytes)| {
+                Self::check_decoded(wanted, bytes)
+                    .and_then(|()| wanted.check_values(bytes))
+                    .map_err(|err| self.locate(wanted, err))
+            },
+        )?;
+        self.check_order(&judged)
+    }
+}
+
+pub(super) fn hash(bytes: &[u8]) -> Hasher {
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    hasher
+}

@@ -1,0 +1,110 @@
+//! Components that were asked for.
+
+use crate::codec::{self, Chunk};
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::index::{ComponentInfo, Encoding, Known, TensorInfo, Zstd};
+use crate::layout::{Layout, Part};
+
+/// A component of the file that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) tensor: TensorInfo<'a>,
+    pub(crate) part: ComponentInfo<'a>,
+    /// The part of its decoded bytes that is wanted.
+    pub(crate) start: u64,
+    pub(crate) len: usize,
+    /// Stored bytes that were read already, and where they stand in the file: checks judge these, not the file,
+    /// which may have been rewritten meanwhile.
+    pub(super) held: Option<(u64, &'a [u8])>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The component as it is stored.
+    pub(super) fn stored(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Self {
+        Self { tensor, part, start: 0, len: 0, held: None }
+    }
+
+    pub(super) fn whole(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Result<Self> {
+        let wanted = Self::stored(tensor, part);
+        match part.encoding() {
+            Encoding::Unknown(name) => Err(wanted.locate(Error::new(
+                ErrorKind::UnknownEncoding,
+                format!(
+                    "the encoding {name:?} is not known to this library; only the stored bytes can be read"
+                ),
+            ))),
+            Encoding::Raw | Encoding::Zstd(_) => {
+                let len = part.len_bytes().and_then(|len| usize::try_from(len).ok());
+                let Some(len) = len else {
+                    return Err(
+                        wanted.locate(Error::new(ErrorKind::Memory, "the component does not fit in memory"))
+                    );
+                };
+                Ok(Self { len, ..wanted })
+            }
+        }
+    }
+
+    /// Adds tensor and component to an error.
+    pub(crate) fn locate(&self, err: Error) -> Error {
+        err.in_component(self.part.role_name()).in_tensor(self.tensor.name())
+    }
+
+    /// The chunks that hold the wanted part, each with the range of it that is wanted.
+    pub(super) fn chunks(&self, zstd: &Zstd<'a>) -> impl Iterator<Item = (Chunk, usize, usize)> + use<'a> {
+        let (start, end) = (self.start, self.start + self.len as u64);
+        let chunk_size = u64::from(zstd.chunk_size);
+        codec::chunks(zstd).filter_map(move |chunk| {
+            let first = chunk.number as u64 * chunk_size;
+            let from = start.clamp(first, first + chunk.len as u64) - first;
+            let to = end.clamp(first, first + chunk.len as u64) - first;
+            (from < to).then_some((chunk, from as usize, to as usize))
+        })
+    }
+
+    /// Checks the index values of a sparse layout, given the wanted bytes.
+    pub(super) fn check_values(&self, bytes: &[u8]) -> Result<()> {
+        let (Some(frame), Known::Known(role), Some(dtype)) =
+            (self.tensor.frame(), self.part.role(), self.part.dtype().known())
+        else {
+            return Ok(());
+        };
+        // Without the sizes of all components, none was checked when the file was opened.
+        let is_known = |part: ComponentInfo<'_>| part.dtype().known().is_some() && part.len_bytes().is_some();
+        if frame.layout == Layout::Dense || !self.tensor.components().all(is_known) {
+            return Ok(());
+        }
+        let values = self.tensor.component(0);
+        let Some(len) = values.and_then(|values| values.len_bytes()) else { return Ok(()) };
+        let stored = frame.stored_count(Part { dtype: frame.dtype, len })?;
+        frame.check_values(role, dtype, bytes, self.start / dtype.size() as u64, stored)
+    }
+}
+
+pub(super) fn unknown_dtype(dtype: Known<'_, DType>) -> Error {
+    let name = match dtype {
+        Known::Known(dtype) => dtype.name(),
+        Known::Unknown(name) => name,
+    };
+    let message =
+        format!("the element type {name:?} is not known to this library; only the stored bytes can be read");
+    Error::new(ErrorKind::UnknownDtype, message)
+}
+
+/// Checks that a tensor is of a known type and layout.
+pub(super) fn readable(info: &TensorInfo<'_>) -> Result<()> {
+    if let Known::Unknown(name) = info.layout() {
+        fail!(
+            UnknownLayout,
+            "the layout {name:?} is not known to this library; its components can be read one by one"
+        );
+    }
+    let dtypes = std::iter::once(info.dtype()).chain(info.components().map(|part| part.dtype()));
+    for dtype in dtypes {
+        if matches!(dtype, Known::Unknown(_)) {
+            return Err(unknown_dtype(dtype));
+        }
+    }
+    Ok(())
+}

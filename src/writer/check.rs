@@ -1,0 +1,107 @@
+//! The rules that a tensor must keep before anything of it is written.
+
+use std::collections::HashMap;
+
+use super::{Component, MAX_LEVEL, Tensor};
+use crate::dtype::DType;
+use crate::error::{Result, ensure, fail};
+use crate::index::{ComponentRecord, check_name};
+use crate::layout::{Frame, Layout, MAX_ROLES, Part};
+use crate::metadata::{self, Metadata, Value};
+
+impl Tensor<'_> {
+    pub(super) fn check(&self) -> Result<()> {
+        check_name(self.name)?;
+        ensure!(self.shape.len() <= 64, Shape, "{} dimensions, the limit is 64", self.shape.len());
+        ensure!(
+            (0..=MAX_LEVEL).contains(&self.level),
+            Argument,
+            "compression level {}, levels are 1 to {MAX_LEVEL}, or 0 for none",
+            self.level
+        );
+        metadata::check(&self.attributes)?;
+        let roles = self.layout.roles();
+        ensure!(
+            self.components.len() == roles.len(),
+            Layout,
+            "{} components, a {} tensor has {}",
+            self.components.len(),
+            self.layout.name(),
+            roles.len()
+        );
+        ensure!(
+            !self.layout.is_blocked() || !self.attributes.contains_key("blocksize"),
+            Argument,
+            "the attribute \"blocksize\" is set by the size of blocks itself"
+        );
+        let frame = Frame {
+            layout: self.layout,
+            dtype: self.dtype,
+            shape: self.shape,
+            blocksize: self.effective_blocksize(),
+        };
+        frame.check_shape()?;
+        let mut parts = [Part::NOTHING; MAX_ROLES];
+        for (place, component) in parts.iter_mut().zip(self.components) {
+            *place = Part { dtype: component.dtype, len: component.bytes.len() as u64 };
+        }
+        frame.check_parts(&parts[..roles.len()])?;
+        if self.dtype == DType::Bool {
+            check_bools(self.components[0].bytes)?;
+        }
+        if self.layout == Layout::Dense {
+            return Ok(());
+        }
+        let stored = frame.stored_count(parts[0])?;
+        self.components.iter().zip(roles).try_for_each(|(component, role)| {
+            frame
+                .check_values(*role, component.dtype, component.bytes, 0, stored)
+                .map_err(|err| err.in_component(role.name()))
+        })
+    }
+
+    fn effective_blocksize(&self) -> Option<[u64; 2]> {
+        self.blocksize.filter(|_| self.layout.is_blocked())
+    }
+
+    /// The attributes as they are stored: the size of blocks is one of them.
+    pub(super) fn all_attributes(&self) -> Metadata {
+        let mut attributes = self.attributes.clone();
+        if let Some(blocksize) = self.effective_blocksize() {
+            let sizes = blocksize.into_iter().map(Value::from).collect();
+            attributes.insert("blocksize".to_owned(), Value::Array(sizes));
+        }
+        attributes
+    }
+}
+
+/// Checks that every byte is 0 or 1.
+fn check_bools(bytes: &[u8]) -> Result<()> {
+    // Block by block, so that the search runs on vectors.
+    let Some(block) = bytes.chunks(4096).position(|block| block.iter().fold(0, |all, byte| all | byte) > 1)
+    else {
+        return Ok(());
+    };
+    let at = bytes[block * 4096..].iter().position(|&byte| byte > 1).map_or(0, |at| block * 4096 + at);
+    fail!(Argument, "byte {at} of the bools is {}; a bool is 0 or 1", bytes[at])
+}
+
+/// Checks that components that are said to be the same bytes have the same length.
+pub(super) fn check_shared<'a>(
+    known: &HashMap<(u64, DType), (usize, ComponentRecord)>,
+    lens: &mut HashMap<(u64, DType), usize>,
+    components: impl Iterator<Item = &'a Component<'a>>,
+) -> Result<()> {
+    for component in components.filter(|component| component.share != 0) {
+        let key = (component.share, component.dtype);
+        let len = component.bytes.len();
+        let first = known.get(&key).map(|(len, _)| *len).unwrap_or_else(|| *lens.entry(key).or_insert(len));
+        ensure!(
+            first == len,
+            Argument,
+            "a component of {len} bytes is said to be the same as one of {first} bytes (share number {})",
+            component.share
+        );
+    }
+    Ok(())
+}
