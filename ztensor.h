@@ -930,7 +930,7 @@ ZtStatus zt_reader_describe(const ZtReader *reader,
  *
  * Ownership: the array and all that it points to belong to the reader and live as long.
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_MEMORY. On error nothing is written.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_tensors(const ZtReader *reader,

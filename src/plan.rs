@@ -49,7 +49,9 @@ impl From<Memory> for Buffer {
     }
 }
 
-/// Where the bytes of a component lie: part of one of a batch's blocks of memory.
+/// Where the bytes of a component lie: part of one of a batch's blocks of memory. C is shown the same fields in the same
+/// places.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The number of the block.

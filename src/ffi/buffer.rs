@@ -1,6 +1,7 @@
 //! Bytes that a reader or a writer hands out.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ptr;
 
 use super::ZtStatus;
@@ -37,11 +38,14 @@ pub struct ZtSpan {
     pub len: usize,
 }
 
-impl From<&Span> for ZtSpan {
-    fn from(span: &Span) -> Self {
-        Self { memory: span.memory, start: span.start, len: span.len }
-    }
-}
+// A batch's own spans are given out as they are.
+const _: () = assert!(
+    size_of::<ZtSpan>() == size_of::<Span>()
+        && align_of::<ZtSpan>() == align_of::<Span>()
+        && offset_of!(ZtSpan, memory) == offset_of!(Span, memory)
+        && offset_of!(ZtSpan, start) == offset_of!(Span, start)
+        && offset_of!(ZtSpan, len) == offset_of!(Span, len)
+);
 
 /// Components that were read together. Opaque.
 ///
@@ -49,14 +53,12 @@ impl From<&Span> for ZtSpan {
 /// Threads: may be used by several threads at once.
 pub struct ZtBatch {
     batch: Batch,
-    spans: Vec<ZtSpan>,
 }
 handle!(ZtBatch, b"zt_batch", "ZtBatch");
 
 impl ZtBatch {
     pub(super) fn handle(batch: Batch) -> *mut Self {
-        let spans = batch.spans().iter().map(ZtSpan::from).collect();
-        into_handle(Self { batch, spans })
+        into_handle(Self { batch })
     }
 }
 
@@ -118,8 +120,9 @@ pub unsafe extern "C" fn zt_batch_spans(
         // SAFETY: the caller lends the places for the results.
         let (out_spans, out_count) =
             unsafe { (Out::new(out_spans, "out_spans")?, Out::new(out_count, "out_count")?) };
-        out_spans.set(batch.spans.as_ptr());
-        out_count.set(batch.spans.len());
+        let spans = batch.batch.spans();
+        out_spans.set(spans.as_ptr().cast());
+        out_count.set(spans.len());
         Ok(())
     })
 }

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod name;
 mod pointer;
 pub mod reader;
+mod table;
 pub mod writer;
 
 use std::ffi::c_char;

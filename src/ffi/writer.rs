@@ -1,7 +1,6 @@
 //! Writing from C.
 
 use std::ffi::{c_char, c_void};
-use std::ops::Range;
 use std::process;
 
 use super::ZtStatus;
@@ -9,8 +8,9 @@ use super::buffer::ZtBuffer;
 use super::guard::{guard, guard_value};
 use super::name::{ZtDtype, ZtLayout};
 use super::pointer::{Out, array, borrow_mut, c_text, free, handle, into_handle, path, text};
+use super::table::Table;
 use crate::dtype::DType;
-use crate::error::{Result, ensure, fail};
+use crate::error::{Error, Result, ensure, fail};
 use crate::layout::Layout;
 use crate::metadata::{self, Metadata};
 use crate::plan::Buffer;
@@ -196,11 +196,16 @@ pub unsafe extern "C" fn zt_writer_create_memory(
     })
 }
 
-/// What a spec is made of.
-struct Parts {
-    /// Where its components stand in the list of those of the whole call.
-    components: Range<usize>,
-    attributes: Metadata,
+impl ZtComponentSpec {
+    /// # Safety
+    ///
+    /// What the spec points to is lent by the caller.
+    unsafe fn component<'a>(&self) -> Result<Component<'a>> {
+        ensure!(self.reserved == 0, Argument, "a component's reserved field is {}, not 0", self.reserved);
+        // SAFETY: passed on.
+        let bytes = unsafe { array(self.data.cast::<u8>(), self.len, "a component's data") }?;
+        Ok(Component { dtype: dtype(self.dtype)?, bytes, share: self.share })
+    }
 }
 
 impl ZtTensorSpec {
@@ -215,34 +220,39 @@ impl ZtTensorSpec {
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn parts<'a>(&self, components: &mut Vec<Component<'a>>) -> Result<Parts> {
+    unsafe fn components<'a>(&self) -> Result<&'a [ZtComponentSpec]> {
         // SAFETY: passed on.
-        let specs = unsafe { array(self.components, self.component_count, "components") }?;
-        let first = components.len();
-        for spec in specs {
-            ensure!(spec.reserved == 0, Argument, "a component's reserved field is {}, not 0", spec.reserved);
-            // SAFETY: passed on.
-            let bytes = unsafe { array(spec.data.cast::<u8>(), spec.len, "a component's data") }?;
-            components.push(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share });
-        }
-        let attributes = if self.attributes.is_null() && self.attributes_len == 0 {
-            Metadata::new()
-        } else {
-            // SAFETY: passed on.
-            metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)?
-        };
-        Ok(Parts { components: first..components.len(), attributes })
+        unsafe { array(self.components, self.component_count, "components") }
     }
 
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn tensor<'a>(
-        &self,
-        name: &'a str,
-        parts: Parts,
-        components: &'a [Component<'a>],
-    ) -> Result<Tensor<'a>> {
+    unsafe fn attributes(&self) -> Result<Metadata> {
+        if self.attributes.is_null() && self.attributes_len == 0 {
+            return Ok(Metadata::new());
+        }
+        // SAFETY: passed on.
+        metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)
+    }
+
+    /// Adds the tensor's name to an error.
+    ///
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn locate(&self, err: Error) -> Error {
+        // SAFETY: passed on.
+        match unsafe { self.name() } {
+            Ok(name) => err.in_tensor(name),
+            Err(_) => err,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn tensor<'a>(&self, components: &'a [Component<'a>]) -> Result<Tensor<'a>> {
         ensure!(self.reserved == 0, Argument, "a tensor's reserved field is {}, not 0", self.reserved);
         let Some(layout) = Layout::from_code(self.layout) else {
             fail!(UnknownLayout, "no layout has the code {}", self.layout)
@@ -254,18 +264,44 @@ impl ZtTensorSpec {
             self.blocksize,
             layout.name()
         );
+        // SAFETY: passed on.
+        let (name, shape) = unsafe { (self.name()?, array(self.shape, self.ndim, "shape")?) };
         Ok(Tensor {
             name,
             dtype: dtype(self.dtype)?,
-            // SAFETY: passed on.
-            shape: unsafe { array(self.shape, self.ndim, "shape") }?,
+            shape,
             layout,
             blocksize: layout.is_blocked().then_some(self.blocksize),
-            components: &components[parts.components],
+            components,
             level: self.level,
-            attributes: parts.attributes,
+            // SAFETY: passed on.
+            attributes: unsafe { self.attributes() }?,
         })
     }
+}
+
+/// The components of all tensors, in one list: memory for each apart is what takes the time where tensors are small.
+///
+/// # Safety
+///
+/// What the specs point to is lent by the caller.
+unsafe fn components<'a>(specs: &[ZtTensorSpec]) -> Result<Table<Component<'a>>> {
+    let mut count = 0usize;
+    for spec in specs {
+        // SAFETY: passed on.
+        let parts = unsafe { spec.components() };
+        // SAFETY: as above.
+        let parts = parts.map_err(|err| unsafe { spec.locate(err) })?;
+        // More than memory holds is refused when memory is asked for.
+        count = count.saturating_add(parts.len());
+    }
+    let parts = specs.iter().flat_map(|spec| {
+        // SAFETY: as above; what failed would have done so before.
+        let parts = unsafe { spec.components() }.unwrap_or_default();
+        // SAFETY: as above.
+        parts.iter().map(move |part| unsafe { part.component() }.map_err(|err| unsafe { spec.locate(err) }))
+    });
+    Table::try_new(count, parts)
 }
 
 fn dtype(code: ZtDtype) -> Result<DType> {
@@ -298,25 +334,16 @@ pub unsafe extern "C" fn zt_writer_add(
         // SAFETY: the caller lends the array and what it points to.
         let specs = unsafe { array(tensors, count, "tensors") }?;
         // SAFETY: as above.
-        let names = specs.iter().map(|spec| unsafe { spec.name() }).collect::<Result<Vec<_>>>()?;
-        // Those of all tensors in one list: memory for each apart is what takes the time where tensors are small.
-        let mut components = Vec::with_capacity(specs.len());
-        let parts = specs
-            .iter()
-            .zip(&names)
+        let components = unsafe { components(specs) }?;
+        let mut rest = components.as_slice();
+        let tensors = specs.iter().map(|spec| {
+            let parts;
+            (parts, rest) = rest.split_at(spec.component_count);
             // SAFETY: as above.
-            .map(|(spec, name)| unsafe { spec.parts(&mut components) }.map_err(|err| err.in_tensor(name)))
-            .collect::<Result<Vec<_>>>()?;
-        let tensors = specs
-            .iter()
-            .zip(names.iter().zip(parts))
-            .map(|(spec, (name, parts))| {
-                // SAFETY: as above.
-                let tensor = unsafe { spec.tensor(name, parts, &components) };
-                tensor.map_err(|err| err.in_tensor(name))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        writer.call(|writer| writer.add(&tensors))
+            unsafe { spec.tensor(parts).map_err(|err| spec.locate(err)) }
+        });
+        let tensors = Table::try_new(specs.len(), tensors)?;
+        writer.call(|writer| writer.add(tensors.as_slice()))
     })
 }
 
