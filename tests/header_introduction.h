@@ -88,6 +88,8 @@
  *   status give 0 or NULL for such a handle, and _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
  *   apart for each thread.
+ * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
+ *   readers, buffers and batches; a file that is being written stays the parent's (see ZtWriter).
  * - **Text.** UTF-8. Paths are the filesystem's bytes.
  * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
  *   the layout states. Lengths are bytes unless they are called counts.
