@@ -261,6 +261,12 @@ def controls():
     yield "metadata", "every type of value", File().finish(
         {"tensors": [], "metadata": {"a": [None, True, -1, 2**64 - 1, 1.5, "t", b"b", {"k": []}, Raw(b"\xd4\x05x")]}}
     )
+    yield "metadata-63", "arrays inside the metadata stand 63 deep", File().finish(
+        {"tensors": [], "metadata": {"k": deep(63)}}
+    )
+    yield "attributes-63", "maps inside the attributes stand 63 deep", dense({5: {"k": Raw(b"\x81\x01" * 62 + b"\x80")}})
+    yield "shape-max", "dimensions of 2^63 - 1 and 0", dense({2: [2**63 - 1, 0]}, {3: 0, 4: 0})
+    yield "empty-blob-inside", "an empty blob within another one", two({2: 128}, 0)
     for name, dtypes in FILTERS.items():
         yield f"filter-{name}", "pairs of the same elements, raw and filtered", filter_pairs(name, dtypes)
     yield "chunks", "three chunks, content sizes in 2, 8 and 1 bytes", compressed(
@@ -359,7 +365,9 @@ def container():
     yield "longer-byte", "Truncated", "a byte follows the footer", good + b"\0"
     yield "longer-file", "Truncated", "a second file follows the footer", good + good
     yield "longer-front", "Truncated", "64 bytes stand before the file", good[:64] + good
-    yield "file-size", "Truncated", "file_size is one too small", File().finish(file_size=128)
+    size = len(File().finish())
+    yield "file-size", "Truncated", "file_size is one too small", File().finish(file_size=size - 1)
+    yield "file-size-large", "Truncated", "file_size is one too large", File().finish(file_size=size + 1)
     damaged = bytearray(good)
     damaged[-20] ^= 1
     yield "footer-crc", "Footer", "footer_crc32 does not match", bytes(damaged)
@@ -378,6 +386,11 @@ def container():
 DEPTH = 100_000
 
 
+def deep(levels):
+    """Arrays inside each other."""
+    return Raw(b"\x91" * (levels - 1) + b"\x90")
+
+
 def index():
     """What is wrong with the index before any tensor has a name."""
 
@@ -388,10 +401,11 @@ def index():
     yield "index-json", *of("the index is JSON", b'{"tensors": []}')
     yield "index-reserved", *of("the index is MessagePack's one reserved byte", b"\xc1")
     yield "index-cut", *of("the index ends within its map", pack({"tensors": []})[:-1])
-    yield "index-array", *of("the index is an array", [[]])
-    yield "index-nil", *of("the index is nil", None)
+    for name in MAP:
+        yield f"index-{name}", *of(f"the index is of type {name}", pack(WRONG[name]))
+    yield "index-key", *of("a key of the index is no text", Pairs([(7, []), ("tensors", [])]))
     yield "index-nested", *of(f"the index is an array {DEPTH} deep", b"\x91" * DEPTH + b"\x90")
-    nested = Raw(b"\x91" * DEPTH + b"\x90")
+    nested = deep(DEPTH + 1)
     yield "index-nested-unknown", *of(f"an unknown key's value is {DEPTH} deep", {"tensors": [], "later": nested})
     yield "index-nested-metadata", *of(f"metadata is {DEPTH} deep", {"tensors": [], "metadata": {"k": nested}})
     yield "index-trailing", *of("a nil follows the map", pack({"tensors": []}) + b"\xc0")
@@ -400,11 +414,11 @@ def index():
     yield "index-tensors-twice", *of('the key "tensors" stands twice', Pairs([("tensors", [])] * 2))
     twice = Pairs([("tensors", []), ("metadata", {}), ("metadata", {})])
     yield "index-metadata-twice", *of('the key "metadata" stands twice', twice)
-    for name in ("nil", "text", "map"):
+    for name in ARRAY:
         yield f"tensors-{name}", *of(f'"tensors" is of type {name}', {"tensors": WRONG[name]})
         yield f"tensor-{name}", *of(f"a tensor record is of type {name}", {"tensors": [WRONG[name]]})
     yield "tensor-empty", *of("a tensor record ends before its name", {"tensors": [[]]})
-    for name in ("text", "array"):
+    for name in all_but("nil", "map"):
         yield f"metadata-{name}", *of(f'"metadata" is of type {name}', {"tensors": [], "metadata": WRONG[name]})
     yield "metadata-key", *of("a key of the metadata is no text", {"tensors": [], "metadata": {1: 2}})
     key_twice = Pairs([("k", 1), ("k", 2)])
@@ -413,6 +427,11 @@ def index():
         key = Pairs([(key, 1)])
     yield "metadata-key-map", *of("keys inside the metadata are maps, 40 deep", {"tensors": [], "metadata": {"k": key}})
     yield "metadata-key-twice", *of("a key of the metadata stands twice", {"tensors": [], "metadata": key_twice})
+    inside = {"tensors": [], "metadata": {"k": [key_twice]}}
+    yield "metadata-inner-key-twice", *of("a key of a map inside the metadata stands twice", inside)
+    spelled = {"tensors": [], "metadata": {"k": Pairs([(1, 2), ("1", 3)])}}
+    yield "metadata-inner-key-spelled", *of("the keys 1 and \"1\" of a map inside the metadata", spelled)
+    yield "metadata-64", *of("arrays inside the metadata stand 64 deep", {"tensors": [], "metadata": {"k": deep(64)}})
     for name, claim in {"array": "dd", "map": "df", "text": "db", "binary": "c6", "extension": "c9"}.items():
         huge = Raw(bytes.fromhex(claim) + b"\xff" * 4)
         what = f"a value of type {name} claims 2^32 - 1 entries that are not there"
@@ -425,6 +444,7 @@ def index():
 
 WRONG = {
     "nil": None,
+    "true": True,
     "int": 7,
     "negative": -7,
     "float": 1.5,
@@ -436,9 +456,18 @@ WRONG = {
     "not-utf8": Raw(b"\xa2\xff\xfe"),
     "over-32-bits": 2**32,
 }
-TEXT = ("nil", "int", "binary", "extension", "not-utf8")
-UINT = ("nil", "negative", "float", "text")
-ARRAY = ("nil", "int", "text", "map")
+
+
+def all_but(*right):
+    """Every type of MessagePack but these."""
+    return tuple(name for name in WRONG if name not in (*right, "not-utf8", "over-32-bits"))
+
+
+TEXT = (*all_but("text"), "not-utf8")
+UINT = all_but("int")
+UINT_32 = (*UINT, "over-32-bits")
+ARRAY = all_but("array")
+MAP = all_but("map")
 # The fields of each record, and of which types they must not be.
 TENSOR = [
     ("name", TEXT),
@@ -446,21 +475,21 @@ TENSOR = [
     ("shape", ARRAY),
     ("layout", TEXT),
     ("components", ARRAY),
-    ("attributes", ("int", "text", "array")),
+    ("attributes", all_but("nil", "map")),
 ]
 COMPONENT = [
     ("role", TEXT),
     ("dtype", TEXT),
     ("offset", UINT),
     ("size", UINT),
-    ("crc32", ("negative", "float", "text", "over-32-bits")),
-    ("encoding", ("int", "text", "map")),
+    ("crc32", (*all_but("nil", "int"), "over-32-bits")),
+    ("encoding", all_but("nil", "array")),
 ]
 ENCODING = [
     ("name", TEXT),
     ("filter", TEXT),
     ("raw-size", UINT),
-    ("chunk-size", UINT),
+    ("chunk-size", UINT_32),
     ("stored-sizes", ARRAY),
 ]
 
@@ -482,19 +511,27 @@ def structure():
     yield from wrong_types("tensor", TENSOR[1:], lambda changes: dense(changes), 1)
     yield from wrong_types("component", COMPONENT, lambda changes: dense(part=changes))
     yield from wrong_types("encoding", ENCODING, lambda changes: compressed(encoding=changes))
-    for name in ("nil", "negative", "float", "text"):
+    for name in UINT:
         yield f"dimension-{name}", *of(f"a dimension is of type {name}", dense({2: [8, WRONG[name]]}))
+    for name in UINT_32:
         changes = {4: [WRONG[name]]}
         yield f"stored-size-{name}", *of(f"a stored size is of type {name}", compressed(encoding=changes))
-    for name in ("nil", "text", "map"):
+    for name in ARRAY:
         yield f"component-{name}", *of(f"a component record is of type {name}", dense({4: [WRONG[name]]}))
     yield "attributes-key", *of("a key of the attributes is no text", dense({5: {1: 2}}))
     yield "attributes-key-twice", *of(
         "a key of the attributes stands twice", dense({5: Pairs([("k", 1), ("k", 2)])})
     )
     yield "attributes-nested", *of(
-        f"an attribute is {DEPTH} deep", dense({5: {"k": Raw(b"\x91" * DEPTH + b"\x90")}})
+        f"an attribute is {DEPTH} deep", dense({5: {"k": deep(DEPTH + 1)}})
     )
+    yield "attributes-inner-key-twice", *of(
+        "a key of a map inside the attributes stands twice", dense({5: {"k": Pairs([("k", 1), ("k", 2)])}})
+    )
+    yield "attributes-64", *of(
+        "maps inside the attributes stand 64 deep", dense({5: {"k": Raw(b"\x81\x01" * 63 + b"\x80")}})
+    )
+    yield "unknown-dtype-nul", *of("the name of the element type holds a NUL", dense({1: "l\0ter"}))
     for count in range(1, 5):
         short = File().finish({"tensors": [["bad", "uint8", [8], "dense"][:count]]})
         yield f"tensor-short-{count}", *of(f"the tensor record ends after {count} positions", short)
@@ -523,6 +560,7 @@ def names_and_shapes():
     yield "rank-65", "Shape", "65 dimensions", dense({2: [8] + [1] * 64})
     yield "shape-2-63", "Shape", "2^63 elements", dense({2: [2**63]})
     yield "shape-product", "Shape", "a product of 2^63", dense({2: [2**62, 2]})
+    yield "shape-zero", "Shape", "a product of 2^64 beside a dimension of 0", dense({2: [0, 2**62, 4]}, {3: 0, 4: 0})
     yield "shape-overflow", "Shape", "a product that wraps to 8 in 64 bits", dense({2: [8, 3, pow(3, -1, 2**61)]})
 
 
@@ -543,6 +581,7 @@ def places():
     yield "offset-empty", *misplaced("an empty blob beyond the end of the file", 2**20, 0)
     yield "offset-empty-misaligned", *misplaced("an empty blob at no multiple of 64", 65, 0)
     yield "overlap-end", "Overlap", "a blob begins within another", two({2: 128}, 64)
+    yield "overlap-inside", "Overlap", "a blob lies within another", two({2: 128}, 16)
     yield "overlap-across", "Overlap", "a blob begins within another and ends after it", two({2: 128}, 128)
     yield "overlap-start", "Overlap", "two blobs begin together and end apart", two({}, 64)
     yield "overlap-crc", "Overlap", "the same blob with another checksum", two({4: 1}, 128)
@@ -575,6 +614,8 @@ def layouts():
     for role in ("indices", "indptr"):
         floats = sparse("csr", dtypes={role: "float32"})
         yield f"layout-{role}-float", "Layout", f"{role} are floating-point", floats
+    narrow = {"dtypes": {"indices": "int8"}}
+    yield "layout-indices-bool", "Layout", "indices are bools", sparse("csr", changes={1: {1: "bool"}}, **narrow)
     other = sparse("csr", record={1: "int32"})
     yield "layout-values-dtype", "Layout", "tensor and values are of different types", other
     for layout in ("bsr", "bsc"):
@@ -600,6 +641,8 @@ def layouts():
     yield "size-overflow", "Size", "2^64 bytes of elements", dense({2: [2**61]}, dtype="int64")
     cut = sparse("csr", changes={0: {3: 11, 4: None}})
     yield "size-values", "Size", "values end within an element", cut
+    most = sparse("csr", [2**63 - 1, 0], values=[], indices=[])
+    yield "size-rows-max", "Size", "2^63 - 1 rows, of which indptr has two", most
     yield "size-coo", "Size", "coordinates of one dimension are missing", sparse("coo", indices=[0, 0, 1])
     transposed = SPARSE["csr"][0]
     yield "size-csc-rows", "Size", "indptr runs over rows, not columns", sparse("csc", transposed)
@@ -736,6 +779,21 @@ def unknown():
     yield "unknown-filter", "UnknownEncoding", "an unknown filter", compressed(encoding={1: later})
 
 
+def limits():
+    """Section 6: what the format allows and this library does not take."""
+    component = ["part", "uint8", 64, 0, 0]
+    parts = {3: "later", 4: [component] * 255}
+    yield "components-255", "UnknownLayout", "255 components of an unknown layout", dense(parts)
+    parts = {3: "later", 4: [component] * 256}
+    yield "components-256", "Limit", "256 components of an unknown layout", dense(parts)
+    for field, at, kind in (("dtype", 1, "UnknownDtype"), ("layout", 3, "UnknownLayout")):
+        yield f"unknown-{field}-256", kind, f"an unknown {field} whose name has 256 bytes", dense({at: "x" * 256})
+        yield f"unknown-{field}-257", "Limit", f"an unknown {field} whose name has 257 bytes", dense({at: "x" * 257})
+    part = {5: ["x" * 257]}
+    yield "unknown-encoding-257", "Limit", "an unknown encoding whose name has 257 bytes", dense(part=part)
+    yield "unknown-role-257", "Limit", "an unknown role whose name has 257 bytes", dense(part={0: "x" * 257})
+
+
 TENSOR_SECTIONS = (
     structure,
     names_and_shapes,
@@ -745,6 +803,7 @@ TENSOR_SECTIONS = (
     frames,
     index_values,
     unknown,
+    limits,
 )
 
 

@@ -56,6 +56,11 @@ functions_are_called() {
     functions | missing_from "$sources/test_misuse.c" '%s('
 }
 
+# Those that take a handle.
+functions_refuse_freed_handles() {
+    sed -n 's/^[A-Za-z].* \**\(zt_[a-z0-9_]*\)(\(const \)\{0,1\}Zt\(Reader\|Batch\|Buffer\|Writer\) \*[a-z].*/\1/p' "$header" | missing_from "$sources/test_freed.c" '%s('
+}
+
 functions_are_exported() {
     nm -D --defined-only "$library/libztensor.so" | awk '{ print $NF }' | sort >"$work/exported"
     functions | diff --label 'functions in ztensor.h' --label 'exports of the library' -u - "$work/exported"
@@ -160,6 +165,7 @@ run() {
 }
 
 step "every function is misused" functions_are_called
+step "every function is given a handle that was freed" functions_refuse_freed_handles
 step "functions of the header = exports of the library" functions_are_exported
 step "every struct is pinned" structs_are_pinned
 step "every constant is pinned" constants_are_pinned
@@ -187,6 +193,10 @@ done
 step "compile test_zero_copy as C99" compile_c test_zero_copy "$work/zero-copy"
 step "test_zero_copy" run_test "$work/zero-copy" "$work"
 grep -E 'skipped|raised' "$work/log" || true
+
+# And this one has a malloc of its own.
+step "compile test_freed as C99" compile_c test_freed "$work/freed"
+step "test_freed" run_test "$work/freed"
 
 if command -v valgrind >/dev/null; then
     run "valgrind" "$work/c-" valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \

@@ -71,11 +71,23 @@ impl Value {
         }
     }
 
-    fn depth(&self) -> usize {
+    /// How deep arrays and maps stand in each other.
+    pub(crate) fn depth(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
             Self::Map(entries) => 1 + entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
             _ => 0,
+        }
+    }
+
+    /// A key that stands twice in one map, here or further inside.
+    fn repeated_key(&self) -> Option<&str> {
+        match self {
+            Self::Array(items) => items.iter().find_map(Self::repeated_key),
+            Self::Map(entries) => {
+                repeated(entries).or_else(|| entries.iter().find_map(|(_, value)| value.repeated_key()))
+            }
+            _ => None,
         }
     }
 
@@ -123,6 +135,13 @@ impl Value {
             },
         })
     }
+}
+
+/// A key that stands twice: of its two values JSON would lose one.
+fn repeated(entries: &[(String, Value)]) -> Option<&str> {
+    let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// Reads the one-key objects that stand for what JSON cannot spell.
@@ -194,6 +213,9 @@ pub(crate) fn check(metadata: &Metadata) -> Result<()> {
             value.depth(),
             MAX_DEPTH - 1
         );
+        if let Some(twice) = value.repeated_key() {
+            fail!(Argument, "metadata key {key:?} holds a map in which the key {twice:?} stands twice");
+        }
     }
     Ok(())
 }
@@ -240,13 +262,33 @@ fn serde_bytes_view(bytes: &[u8]) -> impl Serialize + '_ {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(ValueSeed { counts_are_true: false })
     }
 }
 
-struct ValueVisitor;
+/// Reads any value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValueSeed {
+    /// Whether as many entries are there as arrays and maps state. Then they get the memory that they need at once, and no
+    /// more than that.
+    pub(crate) counts_are_true: bool,
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl ValueSeed {
+    fn room<T>(self, stated: Option<usize>) -> Vec<T> {
+        Vec::with_capacity(if self.counts_are_true { stated.unwrap_or(0) } else { 0 })
+    }
+}
+
+impl<'de> de::DeserializeSeed<'de> for ValueSeed {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -282,19 +324,22 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        let mut items = self.room(seq.size_hint());
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Value>()? {
-            entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value()?));
+        let mut entries = self.room(map.size_hint());
+        while let Some(key) = map.next_key_seed(self)? {
+            entries.push((key.into_key().map_err(de::Error::custom)?, map.next_value_seed(self)?));
         }
-        Ok(Value::Map(entries))
+        match repeated(&entries) {
+            Some(key) => Err(de::Error::custom(format_args!("the key {key:?} stands twice in one map"))),
+            None => Ok(Value::Map(entries)),
+        }
     }
 
     /// An extension: the deserializer hands over a sequence of the type and the bytes.
@@ -369,5 +414,14 @@ mod tests {
         let deep = |levels| (0..levels).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
         assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH - 1))])).is_ok());
         assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH))])).is_err());
+    }
+
+    #[test]
+    fn a_key_stands_once_in_a_map() {
+        let entry = |key: &str| (key.to_owned(), Value::Nil);
+        let inside = |map| Metadata::from([("k".to_owned(), Value::Array(vec![Value::Map(map)]))]);
+        assert!(check(&inside(vec![entry("a"), entry("b")])).is_ok());
+        let err = check(&inside(vec![entry("a"), entry("b"), entry("a")])).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Argument);
     }
 }

@@ -179,7 +179,7 @@ impl<'a> Gather<'_, 'a> {
         match &mut self.sink.target {
             Target::Memory(memory) => memory.len = position as usize,
             Target::File(temp) => uninterrupted(|| temp.file.set_len(position))
-                .and_then(|()| temp.file.seek(SeekFrom::Start(position)))
+                .and_then(|()| uninterrupted(|| temp.file.seek(SeekFrom::Start(position))))
                 .map(drop)
                 .map_err(|err| Error::io("cut the file", err))?,
         }

@@ -84,12 +84,16 @@
  *   lives as long, or as long as the library.
  * - **NULL.** Is refused with ZT_ERR_NULL where nothing is said of it. An array may be NULL if its length is 0.
  * - **Handles.** A handle of the wrong type, and usually one that was freed, is refused with ZT_ERR_ARGUMENT. That is a
- *   help in finding mistakes, not a promise: memory that was freed may hold anything by now. Functions that return no
- *   status give 0 or NULL for such a handle, and _free leaves it alone.
+ *   help in finding mistakes, not a promise. To tell, the eight bytes that the pointer leads to are read, and memory that
+ *   was freed may be gone by then, or hold anything, a new handle too. A pointer that never was a handle cannot be told for
+ *   certain, nor one that another thread is freeing. Functions that return no status give 0 or NULL for such a handle, and
+ *   _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
  *   apart for each thread.
  * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
- *   readers, buffers and batches; a file that is being written stays the parent's (see ZtWriter).
+ *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
+ *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the
+ *   parent's (see ZtWriter).
  * - **Text.** UTF-8. Paths are the filesystem's bytes.
  * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
  *   the layout states. Lengths are bytes unless they are called counts.

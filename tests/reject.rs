@@ -7,10 +7,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use ztensor::container::{FOOTER_LEN, Footer, HEADER_LEN, SIGNATURE};
 use ztensor::{Error, ErrorKind, Mode, ReadOptions, Reader, Result};
 
 /// The system's allocator, which also counts what each thread holds: the tests run at once, and a reader of one
@@ -260,6 +263,166 @@ fn little_memory_is_taken() {
         });
         (peak >= limit).then(|| format!("took {peak} bytes of heap, the limit is {limit}"))
     });
+}
+
+/// The same for all memory, mappings and pages of the operating system among it: a process that may not have more comes to
+/// the same errors.
+#[test]
+fn little_address_space_is_taken() {
+    // The limit is that of a process, so the test runs itself as one of its own.
+    const CHILD: &str = "ZTENSOR_TEST_IN_CHILD";
+    if env::var_os(CHILD).is_none() {
+        let status = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "little_address_space_is_taken", "--nocapture", "--test-threads=1"])
+            .env(CHILD, "1")
+            .status();
+        return assert!(status.unwrap().success());
+    }
+    let limit_to = |bytes| setrlimit(Resource::RLIMIT_AS, bytes, RLIM_INFINITY).unwrap();
+    for_every_case(|case, way, verify| {
+        let len = fs::metadata(&case.path).unwrap().len();
+        let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        limit_to(pages * 4096 + (16 << 20) + 4 * len);
+        let outcome = way.open(&case.path, verify).and_then(|reader| read_all(&reader));
+        limit_to(RLIM_INFINITY);
+        let kind = outcome.err().map(|err| err.kind());
+        (kind != case.kind).then(|| format!("gave {kind:?}, not {:?}", case.kind))
+    });
+}
+
+/// An index that says the same over and over.
+struct Repetition {
+    what: &'static str,
+    /// Its beginning, up to where the number of entries of an array or a map stands in four bytes.
+    head: &'static [u8],
+    /// An entry.
+    part: Box<dyn Fn(u32) -> Vec<u8>>,
+    /// What follows the last one.
+    tail: &'static [u8],
+}
+
+impl Repetition {
+    fn all() -> Vec<Self> {
+        const METADATA: &[u8] = b"\x82\xa7tensors\x90\xa8metadata\x81\xa1k\xdd";
+        const TENSORS: &[u8] = b"\x81\xa7tensors\xdd";
+        const PART: &[u8] = b"\x95\xa1r\xa1d\x40\0\0";
+        let text = |at: u32| [&[0xa7][..], format!("{at:07x}").as_bytes()].concat();
+        let number = |at: u32| [&[0xce][..], &at.to_be_bytes()].concat();
+        let tensor = move |at: u32, layout: &[u8], rest: &[u8]| {
+            [b"\x96", &text(at)[..], b"\xa1d\x90", layout, b"\x90", rest].concat()
+        };
+        let mut all = Vec::new();
+        let mut add = |what, head, tail, part: Box<dyn Fn(u32) -> Vec<u8>>| {
+            all.push(Self { what, head, part, tail });
+        };
+        for (what, value) in [
+            ("nil", &b"\xc0"[..]),
+            ("empty maps", b"\x80"),
+            ("small maps", b"\x81\xa1k\xc0"),
+            ("maps of two", b"\x82\xa1k\xc0\xa1l\xc0"),
+            ("arrays of one", b"\x91\xc0"),
+            ("text", b"\xa1t"),
+            ("binary", b"\xc4\x01b"),
+            ("extensions", b"\xd4\x01e"),
+        ] {
+            add(what, METADATA, b"", Box::new(move |_| value.to_vec()));
+        }
+        let keys = b"\x82\xa7tensors\x90\xa8metadata\xdf";
+        add("keys of metadata", keys, b"", Box::new(move |at| [text(at), vec![0xc0]].concat()));
+        let keys = b"\x82\xa7tensors\x90\xa8metadata\x81\xa1k\xdf";
+        add("keys inside", keys, b"", Box::new(move |at| [text(at), vec![0xc0]].concat()));
+        add("numbers as keys", keys, b"", Box::new(move |at| [number(at), vec![0xc0]].concat()));
+        let binary = move |at: u32| [b"\xc4\x04", &at.to_be_bytes()[..], b"\xc0"].concat();
+        add("binary as keys", keys, b"", Box::new(binary));
+        let head = b"\x81\xa7tensors\x91\x95\xa1a\xa5uint8\xdd";
+        add("dimensions", head, b"\xa5dense\x90", Box::new(|_| vec![1]));
+        let head = b"\x81\xa7tensors\x91\x95\xa1a\xa5uint8\x90\xa5later\xdd";
+        add("components", head, b"", Box::new(|_| PART.to_vec()));
+        let head = b"\x81\xa7tensors\x91\x95\xa1a\xa5uint8\x91\x01\xa5dense\
+            \x91\x96\xa4data\xa5uint8\x40\0\0\x95\xa4zstd\xa4none\0\0\xdd";
+        add("stored sizes", head, b"", Box::new(|_| vec![1]));
+        let parts =
+            move |at: u32| [b"\x95", &text(at)[..], b"\xa1d\x90\xa1l\xdc\0\xff", &PART.repeat(255)].concat();
+        add("components of tensors", TENSORS, b"", Box::new(parts));
+        add("tensors", TENSORS, b"", Box::new(move |at| tensor(at, b"\xa1l", b"\xc0")));
+        let values = b"\x81\xa1k\xc0";
+        add("attributes", TENSORS, b"", Box::new(move |at| tensor(at, b"\xa1l", values)));
+        let blocked = b"\xaasparse_bsr";
+        add("attributes of blocks", TENSORS, b"", Box::new(move |at| tensor(at, blocked, values)));
+        let unknown = move |at: u32| [b"\x95", &text(at)[..], b"\xa1d\x90", &text(at)[..], b"\x90"].concat();
+        add("unknown names", TENSORS, b"", Box::new(unknown));
+        all
+    }
+
+    /// A file of an index of at least `len` bytes.
+    fn file(&self, len: usize) -> Vec<u8> {
+        let mut index = [self.head, &[0; 4]].concat();
+        let mut count = 0u32;
+        while index.len() < len {
+            index.extend((self.part)(count));
+            count += 1;
+        }
+        index[self.head.len()..][..4].copy_from_slice(&count.to_be_bytes());
+        index.extend(self.tail);
+        let index_size = index.len() as u64;
+        let footer = Footer {
+            index_offset: HEADER_LEN,
+            index_size,
+            file_size: HEADER_LEN + index_size + FOOTER_LEN,
+            index_crc32: crc32fast::hash(&index),
+        };
+        let head = [&SIGNATURE[..], &[0; HEADER_LEN as usize - 8]].concat();
+        [head, index, footer.to_bytes().to_vec()].concat()
+    }
+}
+
+/// What is short on disk may be long in memory. However much of it there is, memory stays in its bounds, and a small index
+/// is never refused for what it takes.
+#[test]
+fn memory_follows_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.zt");
+    let mut problems = Vec::new();
+    for repetition in Repetition::all() {
+        for len in [64 << 10, 512 << 10, 2 << 20, 12 << 20] {
+            let file = repetition.file(len);
+            fs::write(&path, &file).unwrap();
+            for mode in [Mode::Mmap, Mode::Read] {
+                let (opened, peak) = peak_of(|| Way::Path(mode).open(&path, true));
+                let limit = (16 << 20) + 4 * file.len() as isize;
+                let kind = opened.err().map(|err| err.kind());
+                let about = format!("{len} bytes of {}, {mode:?}: {kind:?}", repetition.what);
+                if peak >= limit {
+                    problems.push(format!("{about}, took {peak} bytes of heap, the limit is {limit}"));
+                }
+                // Of components there is a limit of another kind.
+                if len == 64 << 10 && kind == Some(ErrorKind::Limit) && repetition.what != "components" {
+                    problems.push(about);
+                }
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+/// A limit that no small file reaches: an index of 4 GiB, of which the file holds a hole.
+#[test]
+fn an_index_of_4_gib_passes_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.zt");
+    let index_size = 1 << 32;
+    let file_size = HEADER_LEN + index_size + FOOTER_LEN;
+    let footer = Footer { index_offset: HEADER_LEN, index_size, file_size, index_crc32: 0 };
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(file_size).unwrap();
+    file.write_all_at(&SIGNATURE, 0).unwrap();
+    file.write_all_at(&footer.to_bytes(), HEADER_LEN + index_size).unwrap();
+    for mode in [Mode::Mmap, Mode::Read] {
+        let (opened, peak) = peak_of(|| Way::Path(mode).open(&path, true));
+        assert_eq!(opened.unwrap_err().kind(), ErrorKind::Limit);
+        assert!(peak < 1 << 20, "took {peak} bytes of heap");
+    }
 }
 
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {

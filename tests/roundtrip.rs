@@ -380,6 +380,59 @@ fn a_refused_tensor_changes_nothing() {
 }
 
 #[test]
+fn many_small_tensors_keep_their_attributes() {
+    const COUNT: usize = 100_000;
+    let words = (0..COUNT).map(|at| (format!("word {at}"), Value::Int(at as i64))).collect();
+    let metadata = Metadata::from([("words".to_owned(), Value::Map(words))]);
+    let attributes = |at| Metadata::from([("number".to_owned(), Value::Int(at as i64))]);
+    let names: Vec<String> = (0..COUNT).map(|at| at.to_string()).collect();
+    let part = [Component { dtype: DType::UInt8, bytes: &[7], share: 0 }];
+    let tensors: Vec<Tensor<'_>> = (0..COUNT)
+        .map(|at| Tensor {
+            name: &names[at],
+            dtype: DType::UInt8,
+            shape: &[],
+            layout: Layout::Dense,
+            blocksize: None,
+            components: &part,
+            level: 0,
+            attributes: attributes(at),
+        })
+        .collect();
+    let options = WriteOptions { metadata: metadata.clone(), ..WriteOptions::default() };
+    let mut writer = Writer::memory(options).unwrap();
+    writer.add(&tensors).unwrap();
+    let reader = Reader::from_bytes(writer.finish().unwrap().unwrap(), ReadOptions::default()).unwrap();
+    assert_eq!(reader.index().metadata, metadata);
+    for info in reader.index().iter() {
+        assert!(info.has_attributes());
+        assert_eq!(info.attributes(), Some(&attributes(info.number())));
+    }
+}
+
+/// What takes more memory than a reader gives to a file is not written in the first place.
+#[test]
+fn key_values_that_no_reader_takes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.zt");
+    let write = |count, bytes: &[u8]| {
+        let metadata = Metadata::from([("k".to_owned(), Value::Array(vec![Value::Nil; count]))]);
+        let mut writer = Writer::create(&path, WriteOptions { metadata, ..WriteOptions::default() })?;
+        writer.add_dense("t", &[bytes.len() as u64], bytes)?;
+        writer.finish()
+    };
+    write(400_000, &[1]).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let err = write(1_000_000, &[1]).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Limit, "{err}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    // Beside more data they are nothing much.
+    write(1_000_000, &vec![1; 8 << 20]).unwrap();
+    let reader = open(&path, Mode::Mmap, true, 1);
+    assert_eq!(reader.index().metadata["k"], Value::Array(vec![Value::Nil; 1_000_000]));
+}
+
+#[test]
 fn damage_is_found_where_it_is() {
     let values: Vec<f32> = (0..400_000).map(|at| at as f32).collect();
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,9 @@ import gc
 import io
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +201,33 @@ def test_a_file_that_is_cut_while_it_is_open_for_reading_is_an_error(file: Path)
         with pytest.raises(ztensor.FormatError, match="truncated while it was open"):
             reader["large"]
         assert_same(kept, ARRAYS["large"])
+
+
+CUT = """
+import os, sys, ztensor
+
+with ztensor.Reader(sys.argv[1], mode=sys.argv[2]) as reader:
+    array = reader["large"]
+os.truncate(sys.argv[1], 4096)
+print(array[-1])
+"""
+
+
+def test_a_file_that_is_cut_ends_the_process_that_has_it_mapped(file: Path) -> None:
+    # As SECURITY.md says: it is what the way out, mode="read", is for.
+    source = str(Path(ztensor.__file__).parents[1])
+    search = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    whole = file.read_bytes()
+    for mode, status in (("mmap", -signal.SIGBUS), ("read", 0)):
+        file.write_bytes(whole)
+        done = subprocess.run(
+            [sys.executable, "-c", CUT, str(file), mode],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": search},
+        )
+        assert done.returncode == status, done.stderr
+        assert done.stdout == ("" if status else f"{ARRAYS['large'][-1]}\n")
 
 
 def test_what_was_read_into_memory_does_not_see_the_file_change(file: Path) -> None:

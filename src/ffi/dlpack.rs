@@ -218,7 +218,10 @@ pub unsafe extern "C" fn zt_dlpack_specs(
                 match first_of.entry((dense.data as usize, dense.len, dense.dtype)) {
                     Entry::Vacant(entry) => drop(entry.insert(at)),
                     Entry::Occupied(first) => {
-                        share = share_base + *first.get() as u64 + 1;
+                        let Some(number) = share_base.checked_add(*first.get() as u64 + 1) else {
+                            fail!(Argument, "share_base is {share_base}, with no numbers above it");
+                        };
+                        share = number;
                         components[*first.get()].share = share;
                     }
                 }
@@ -274,11 +277,12 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
         // SAFETY: the caller lends the array.
         let objects = unsafe { array_mut(out_objects, count, "out_objects") }?;
         objects.fill(ptr::null_mut());
-        let parts: usize = tensors.iter().map(|tensor| tensor.component_count).sum();
+        let parts =
+            tensors.iter().try_fold(0usize, |parts, tensor| parts.checked_add(tensor.component_count));
         ensure!(
-            parts == batch.spans().len(),
+            parts == Some(batch.spans().len()),
             Argument,
-            "the descriptions are of {parts} components, the batch has {}",
+            "the descriptions are of other components than the {} of the batch",
             batch.spans().len()
         );
         let is_once = repeated(batch.spans());

@@ -83,9 +83,10 @@ pub(super) unsafe fn borrow_mut<'a, T: Handle>(handle: *mut T) -> Result<&'a mut
 pub(super) unsafe fn free<T: Handle>(handle: *mut T) {
     // SAFETY: passed on.
     if let Ok(tagged) = unsafe { tagged(handle) } {
-        // SAFETY: it came from `Box::into_raw`, and its tag says that it was not freed before.
+        // SAFETY: it came from `Box::into_raw`, and its tag says that it was not freed before. A plain write to memory that is
+        // given back is one that the compiler may leave out.
         unsafe {
-            (*tagged).tag = FREED;
+            (&raw mut (*tagged).tag).write_volatile(FREED);
             drop(Box::from_raw(tagged));
         }
     }

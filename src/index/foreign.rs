@@ -114,7 +114,7 @@ impl Index {
         let layout = self.symbol(tensor.layout, |layout| layout as Symbol)?;
         let at = self.close_tensor(mark, tensor.name, dtype, layout)?;
         if !tensor.attributes.is_empty() {
-            self.attributes.insert(at, tensor.attributes);
+            self.attributes.insert(at, tensor.attributes.into());
         }
         Ok(())
     }

@@ -135,6 +135,31 @@ enum EncodingRecord {
     Arranged(Arrangement),
 }
 
+/// The key-values of a tensor.
+#[derive(Debug)]
+struct Attributes {
+    /// As they stand in the index, if they were read from one and not spelled out yet.
+    packed: Box<[u8]>,
+    values: OnceLock<Metadata>,
+}
+
+impl Attributes {
+    /// Key-values that keep every rule, in MessagePack.
+    fn packed(bytes: &[u8]) -> Self {
+        Self { packed: bytes.into(), values: OnceLock::new() }
+    }
+
+    fn values(&self) -> &Metadata {
+        self.values.get_or_init(|| parse::unpack_again(&self.packed))
+    }
+}
+
+impl From<Metadata> for Attributes {
+    fn from(values: Metadata) -> Self {
+        Self { packed: Box::default(), values: values.into() }
+    }
+}
+
 /// All that a file's index says.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -148,7 +173,7 @@ pub struct Index {
     symbols: Symbols,
     by_name: HashTable<u32>,
     hasher: RandomState,
-    attributes: BTreeMap<u32, Metadata>,
+    attributes: BTreeMap<u32, Attributes>,
     /// Checksums of other kinds than our own, and tables of frames that stand in their blobs: of foreign files.
     digests: Vec<DigestRecord>,
     seek_tables: Vec<OnceLock<SeekTable>>,
@@ -334,7 +359,7 @@ impl Index {
         self.components.extend(components);
         let at = self.close_tensor(mark, name, dtype as Symbol, layout as Symbol)?;
         if !attributes.is_empty() {
-            self.attributes.insert(at, attributes);
+            self.attributes.insert(at, attributes.into());
         }
         self.insert_name(at, hash);
         Ok(())
@@ -419,7 +444,12 @@ impl<'a> TensorInfo<'a> {
 
     /// Its own key-values.
     pub fn attributes(&self) -> Option<&'a Metadata> {
-        self.index.attributes.get(&(self.at as u32))
+        self.index.attributes.get(&(self.at as u32)).map(Attributes::values)
+    }
+
+    /// Whether it has key-values of its own. This is told without a look at them.
+    pub fn has_attributes(&self) -> bool {
+        self.index.attributes.contains_key(&(self.at as u32))
     }
 
     /// Bytes of all its components, decoded; of one in an unknown encoding, as stored.

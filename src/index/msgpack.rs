@@ -5,10 +5,26 @@
 //! rmp-serde.
 
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::metadata::MAX_DEPTH;
+use crate::metadata::{MAX_DEPTH, Value};
 
 /// How deep values may stand in each other, the index's own records included.
 const MAX_NESTING: usize = MAX_DEPTH + 8;
+
+/// Memory of a value, and of an entry of a map with what it takes to look for keys that stand twice.
+const VALUE_LEN: usize = size_of::<Value>();
+const ENTRY_LEN: usize = size_of::<(String, Value)>() + size_of::<&str>();
+/// Memory that a byte of a key may take that is no text, until it is text.
+const SPELLED_LEN: usize = 24;
+
+/// A value as it stands in the bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packed<'a> {
+    pub(super) bytes: &'a [u8],
+    /// How deep values may stand in it.
+    pub(super) depth: usize,
+    /// Bytes of memory that it takes as a value of [`crate::metadata`].
+    pub(super) memory: usize,
+}
 
 /// A place in the bytes.
 #[derive(Debug, Clone)]
@@ -134,19 +150,22 @@ impl<'a> Cursor<'a> {
             .map_err(|_| Error::new(ErrorKind::Index, format!("{what} is {value}, over 2^32 - 1")))
     }
 
-    /// The bytes of the next value, whatever it is, and how deep values may stand in it.
-    pub(super) fn value(&mut self) -> Result<(&'a [u8], usize)> {
+    /// The next value, whatever it is.
+    pub(super) fn value(&mut self) -> Result<Packed<'a>> {
         let start = self.rest;
-        self.skip()?;
-        Ok((&start[..start.len() - self.rest.len()], MAX_NESTING - self.depth))
+        let memory = self.skip()?;
+        let bytes = &start[..start.len() - self.rest.len()];
+        Ok(Packed { bytes, depth: MAX_NESTING - self.depth, memory })
     }
 
-    /// Passes over a value.
-    fn skip(&mut self) -> Result<()> {
-        // Of each array and map around this place, how many values are still to come.
-        let mut open = [0u64; MAX_NESTING];
+    /// Passes over a value, and tells how much memory it takes as one of [`crate::metadata`].
+    fn skip(&mut self) -> Result<usize> {
+        // Of each array and map around this place, how many values are still to come, and whether it is a map.
+        let mut open = [(0u64, false); MAX_NESTING];
         let mut depth = self.depth;
+        let mut memory = VALUE_LEN;
         loop {
+            let (marker, before) = (self.rest.first().copied(), self.rest.len());
             let inside = match self.marker()? {
                 0..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 0,
                 marker @ 0x80..=0x8f => 2 * u64::from(marker & 15),
@@ -177,20 +196,26 @@ impl<'a> Cursor<'a> {
                 if depth >= MAX_NESTING {
                     fail!(Index, "arrays and maps stand more than {MAX_NESTING} deep in each other");
                 }
-                open[depth] = inside;
+                let is_map = matches!(marker, Some(0x80..=0x8f | 0xde | 0xdf));
+                memory += if is_map { inside as usize / 2 * ENTRY_LEN } else { inside as usize * VALUE_LEN };
+                open[depth] = (inside, is_map);
                 depth += 1;
                 continue;
             }
+            let is_key = depth > self.depth && open[depth - 1].1 && open[depth - 1].0.is_multiple_of(2);
+            let is_text = matches!(marker, Some(0xa0..=0xbf | 0xd9..=0xdb));
+            // What is no text is spelled as JSON if it is a key.
+            memory += (before - self.rest.len()) * if is_key && !is_text { SPELLED_LEN } else { 1 };
             // The value has ended, and with it all around it of which it was the last.
             while depth > self.depth {
-                open[depth - 1] -= 1;
-                if open[depth - 1] > 0 {
+                open[depth - 1].0 -= 1;
+                if open[depth - 1].0 > 0 {
                     break;
                 }
                 depth -= 1;
             }
             if depth == self.depth {
-                return Ok(());
+                return Ok(memory);
             }
         }
     }
@@ -318,8 +343,8 @@ mod tests {
             let theirs = <serde::de::IgnoredAny as serde::Deserialize>::deserialize(&mut deserializer);
             // It looks at neither UTF-8 nor at depth here; both are as short as the bytes.
             prop_assert_eq!(value.is_ok(), theirs.is_ok());
-            if let Ok((value, _)) = value {
-                prop_assert_eq!(value.len(), bytes.len() - reader.len());
+            if let Ok(value) = value {
+                prop_assert_eq!(value.bytes.len(), bytes.len() - reader.len());
             }
         }
 
@@ -379,6 +404,6 @@ mod tests {
         let inner = nested(MAX_NESTING);
         let mut cursor = Cursor::new(&inner);
         cursor.array("it").unwrap();
-        assert_eq!(cursor.value().unwrap().1, MAX_NESTING - 1);
+        assert_eq!(cursor.value().unwrap().depth, MAX_NESTING - 1);
     }
 }

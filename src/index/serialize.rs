@@ -6,12 +6,15 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Layout;
 
+/// An index of fewer bytes takes no more memory than a reader gives to any file, whatever stands in it.
+const SURELY_TAKEN: usize = 64 * 1024;
+
 impl Index {
     /// The index in MessagePack, as FORMAT.md section 2 asks. The bytes depend on nothing but what the index says.
     ///
     /// # Errors
     ///
-    /// `Limit` if a key-value has no form in MessagePack.
+    /// `Limit` if a key-value has no form in MessagePack, or if there are so many of them that no reader takes the file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         // What a dense tensor takes beside its name, or nearly.
         const RECORD_LEN: usize = 64;
@@ -25,7 +28,13 @@ impl Index {
             packer.text("metadata");
             packer.value(&self.metadata)?;
         }
-        Ok(packer.into_bytes())
+        let bytes = packer.into_bytes();
+        // Nothing but key-values takes more memory than a reader gives to it.
+        if !(self.metadata.is_empty() && self.attributes.is_empty()) && bytes.len() >= SURELY_TAKEN {
+            let blobs = self.components.iter().map(|record| record.offset.saturating_add(record.size)).max();
+            Self::parse(&bytes, blobs.unwrap_or(0).saturating_add(bytes.len() as u64))?;
+        }
+        Ok(bytes)
     }
 }
 

@@ -20,6 +20,10 @@ pub(super) struct Symbols {
 impl Symbols {
     const BASE: Symbol = 256;
 
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
     pub(super) fn intern(&mut self, text: &str) -> Result<Symbol> {
         if let Some(symbol) = self.by_text.get(text) {
             return Ok(*symbol);
@@ -47,5 +51,22 @@ impl Symbols {
 
     pub(super) fn resolve<T>(&self, symbol: Symbol, from_code: impl Fn(i32) -> Option<T>) -> Known<'_, T> {
         from_code(i32::from(symbol)).map_or_else(|| Known::Unknown(self.text(symbol)), Known::Known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn as_many_names_are_kept_as_there_are_numbers() {
+        let mut symbols = Symbols::default();
+        for number in 0..65_280 {
+            assert_eq!(symbols.intern(&number.to_string()).unwrap(), Symbols::BASE + number);
+        }
+        assert_eq!(symbols.intern("one more").unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(symbols.intern("65279").unwrap(), Symbol::MAX);
+        assert_eq!(symbols.text(Symbol::MAX), "65279");
     }
 }

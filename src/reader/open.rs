@@ -66,7 +66,7 @@ impl Reader {
             "the index is damaged: the footer says crc32:{:08x}, its bytes give crc32:{found:08x}",
             footer.index_crc32
         );
-        let mut index = Index::parse(bytes)?;
+        let mut index = Index::parse(bytes, file_size)?;
         drop(scratch);
         index.check(&Rules::new(footer.index_offset, file_size))?;
         Ok(index)

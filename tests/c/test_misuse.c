@@ -507,6 +507,142 @@ static void test_finish(void) {
     CHECK(remove("misuse.zt") == 0);
 }
 
+/* ---------------------------------------------------------------- DLPack */
+
+/* DLTensor, and the beginning of DLManagedTensorVersioned. */
+typedef struct {
+    void *data;
+    int32_t device, device_id, ndim;
+    uint8_t code, bits;
+    uint16_t lanes;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+} Shown;
+
+typedef struct Made {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct Made *self);
+} Made;
+
+/* Each object is what is to be shown of it. */
+static int32_t show(void *object, void *out_dltensor) {
+    if (object == NULL) {
+        return -1;
+    }
+    memcpy(out_dltensor, object, sizeof(Shown));
+    return 0;
+}
+
+static int32_t make(void *managed, void **out_object) {
+    *out_object = managed;
+    return 0;
+}
+
+static int32_t make_nothing(void *managed, void **out_object) {
+    *out_object = managed;
+    return 1;
+}
+
+static void test_dlpack_specs(void) {
+    float values[6] = {0};
+    int64_t shape[] = {2, 3}, strides[] = {3, 1}, columns_first[] = {1, 2}, negative[] = {2, -3};
+    int64_t huge[] = {INT64_MAX, INT64_MAX};
+    Shown good = {NULL, 1, 0, 2, 2, 32, 1, NULL, NULL, 0}, shown;
+    void *objects[2];
+    ZtTensorSpec specs[2];
+    ZtComponentSpec parts[2];
+    size_t i;
+    good.data = values;
+    good.shape = shape;
+    good.strides = strides;
+    shown = good;
+    objects[0] = objects[1] = &shown;
+    memset(specs, 0, sizeof specs);
+    REFUSED(zt_dlpack_specs(NULL, objects, 2, 0, specs, parts), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, NULL, 2, 0, specs, parts), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, NULL, parts), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, NULL), ZT_ERR_NULL);
+    for (i = 0; i < LENGTH_OF(huge_sizes); i++) {
+        REFUSED(zt_dlpack_specs(show, objects, huge_sizes[i], 0, specs, parts), ZT_ERR_ARGUMENT);
+    }
+    CHECK_STATUS(zt_dlpack_specs(show, NULL, 0, 0, NULL, NULL), ZT_OK);
+    CHECK_STATUS(zt_dlpack_specs(show, objects, 2, 0, specs, parts), ZT_OK);
+    CHECK(parts[0].share == parts[1].share && parts[0].share > 0 && parts[1].len == sizeof values);
+    /* The same memory twice, and no number left to say so. */
+    REFUSED(zt_dlpack_specs(show, objects, 2, UINT64_MAX, specs, parts), ZT_ERR_ARGUMENT);
+
+    objects[1] = NULL; /* not to be shown */
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, parts), ZT_ERR_ARGUMENT);
+#define NOT_SHOWN(field, value, wanted)                                    \
+    do {                                                                   \
+        shown.field = value;                                               \
+        REFUSED(zt_dlpack_specs(show, objects, 1, 0, specs, parts), wanted); \
+        shown = good;                                                      \
+    } while (0)
+    NOT_SHOWN(device, 0, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(device, 2, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(code, 3, ZT_ERR_UNKNOWN_DTYPE);
+    NOT_SHOWN(bits, 0, ZT_ERR_UNKNOWN_DTYPE);
+    NOT_SHOWN(lanes, 0, ZT_ERR_UNKNOWN_DTYPE);
+    NOT_SHOWN(ndim, -1, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(ndim, INT32_MIN, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(shape, NULL, ZT_ERR_NULL);
+    NOT_SHOWN(shape, negative, ZT_ERR_SHAPE);
+    NOT_SHOWN(strides, columns_first, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(data, NULL, ZT_ERR_ARGUMENT);
+    shown.strides = NULL;
+    NOT_SHOWN(shape, huge, ZT_ERR_SHAPE);
+#undef NOT_SHOWN
+    CHECK_STATUS(zt_dlpack_specs(show, objects, 1, UINT64_MAX, specs, parts), ZT_OK);
+}
+
+static void test_dlpack_tensors(void) {
+    ZtTensor tensors[2];
+    void *objects[2];
+    Made *made;
+    size_t i;
+    CHECK_STATUS(zt_reader_describe(reader, DENSE, &tensors[0], out_components, 3), ZT_OK);
+    tensors[1] = tensors[0];
+    reset();
+    REFUSED(zt_dlpack_tensors(NULL, tensors, 1, make, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(batch, NULL, 1, make, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(batch, tensors, 1, NULL, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, NULL), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(AS(ZtBatch, buffer), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(AS(ZtBatch, reader), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(AS(ZtBatch, memory_writer), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+    for (i = 0; i < LENGTH_OF(huge_sizes); i++) {
+        REFUSED(zt_dlpack_tensors(batch, tensors, huge_sizes[i], make, objects), ZT_ERR_ARGUMENT);
+        tensors[0].component_count = huge_sizes[i];
+        tensors[1].component_count = 1 - huge_sizes[i]; /* together 1, as far as a size_t can tell */
+        REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+        REFUSED(zt_dlpack_tensors(batch, tensors, 2, make, objects), ZT_ERR_ARGUMENT);
+        tensors[0] = tensors[1];
+        tensors[0].component_count = tensors[1].component_count = 1;
+    }
+    /* Descriptions of other tensors than the batch's. */
+    REFUSED(zt_dlpack_tensors(batch, tensors, 0, make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(batch, tensors, 2, make, objects), ZT_ERR_ARGUMENT);
+    tensors[0].ndim = 1;
+    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+    tensors[0].ndim = tensors[1].ndim;
+    tensors[0].shape = NULL;
+    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_NULL);
+    tensors[0] = tensors[1];
+
+    /* What was not made is nobody's: no leak, and no pointer to it. */
+    objects[0] = &marker;
+    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make_nothing, objects), ZT_ERR_ARGUMENT);
+    CHECK(objects[0] == NULL);
+    CHECK_STATUS(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_OK);
+    made = (Made *)objects[0];
+    CHECK(made != NULL && made->major == 1);
+    if (made != NULL) {
+        made->deleter(made);
+    }
+}
+
 /* ---------------------------------------------------------------- damaged files */
 
 /* Opens what may be no file, and if it opens, reads everything in it. Nothing may crash or be a defect. */
@@ -612,6 +748,8 @@ int main(void) {
     test_create();
     test_add();
     test_finish();
+    test_dlpack_specs();
+    test_dlpack_tensors();
     test_damaged_files();
 
     /* After all that, the handles are as good as before. */

@@ -8,8 +8,8 @@
  *   ZT_FAULT_AT         the number of the call, from 1; 0 for every other one
  *   ZT_FAULT_LOG        the name of each call that was made to fail is appended here, one a line
  *
- * Calls by other names for the same thing count too, so that no other way of writing goes unseen. lseek, fcntl and mmap are
- * left out: they wait for nothing, and on a plain file they do not fail. */
+ * Calls by other names for the same thing count too, so that no other way of writing goes unseen. fcntl and mmap are left
+ * out: they wait for nothing, and on a plain file they do not fail. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -225,6 +225,16 @@ ON_FD(flock, (int fd, int what), (fd, what))
 ON_FD(fstat, (int fd, struct stat *status), (fd, status))
 ON_FD(fstat64, (int fd, struct stat64 *status), (fd, status))
 
+off_t lseek(int fd, off_t at, int from) {
+    FAIL_IF(judge_fd("lseek", fd, OTHERS, 0));
+    return REAL(lseek)(fd, at, from);
+}
+
+off64_t lseek64(int fd, off64_t at, int from) {
+    FAIL_IF(judge_fd("lseek64", fd, OTHERS, 0));
+    return REAL(lseek64)(fd, at, from);
+}
+
 /* A close that fails has closed all the same. */
 int close(int fd) {
     int fault = judge_fd("close", fd, OTHERS, 0);
@@ -300,7 +310,8 @@ int statx(int directory, const char *path, int flags, unsigned mask, struct stat
 
 static const long of_fd[] = {SYS_read,      SYS_write,    SYS_pread64,   SYS_pwrite64, SYS_readv, SYS_writev,
                              SYS_preadv,    SYS_pwritev,  SYS_preadv2,   SYS_pwritev2, SYS_fsync, SYS_fdatasync,
-                             SYS_ftruncate, SYS_fallocate, SYS_sendfile, SYS_close,    SYS_fchmod, SYS_flock};
+                             SYS_ftruncate, SYS_fallocate, SYS_sendfile, SYS_close,    SYS_fchmod, SYS_flock,
+                             SYS_lseek};
 
 long syscall(long number, ...) {
     long a[6];

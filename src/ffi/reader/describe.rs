@@ -167,7 +167,7 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
         layout_name: info.layout_c_name().as_ptr(),
         dtype: info.dtype().known().map_or(0, DType::code),
         layout: layout.map_or(0, |layout| layout as ZtLayout),
-        has_attributes: info.attributes().is_some().into(),
+        has_attributes: info.has_attributes().into(),
         reserved: 0,
     }
 }
