@@ -89,9 +89,11 @@
  *   certain, nor one that another thread is freeing. Functions that return no status give 0 or NULL for such a handle, and
  *   _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
- *   apart for each thread. The library keeps no threads beyond a call, so a child after fork() may read with what its
- *   parent opened, even if other threads of the parent were reading; only not while one of them was in its first
- *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader.
+ *   apart for each thread.
+ * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
+ *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
+ *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the
+ *   parent's (see ZtWriter).
  * - **Text.** UTF-8. Paths are the filesystem's bytes.
  * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
  *   the layout states. Lengths are bytes unless they are called counts.
@@ -172,7 +174,8 @@ typedef struct ZtBatch ZtBatch;
  * Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
  * file's name before zt_writer_finish().
  * Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
- * several.
+ * several. After fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the
+ * parent's file alone. A file in memory is in both.
  */
 typedef struct ZtWriter ZtWriter;
 
@@ -226,7 +229,7 @@ typedef int32_t ZtStatus;
 #define ZT_ERR_RANGE 6
 
 /**
- * The writer was finished, or an earlier write failed.
+ * The writer was finished, or an earlier write failed, or it belongs to the process that this one was forked from.
  */
 #define ZT_ERR_STATE 7
 
@@ -532,32 +535,38 @@ ZtStatus zt_dtype_from_name(const char *name, ZtDtype *out_dtype);
 typedef int32_t ZtLayout;
 
 /**
- * All elements in C order. Component: data.
+ * All elements in C order. Component: data, of the tensor's shape.
  */
 #define ZT_DENSE 1
 
 /**
- * Compressed sparse rows. Components: values, indices, indptr.
+ * Compressed sparse rows, of a matrix. Components: values, one for each entry that is stored, row by row; indices, the
+ * column of each; indptr, rows + 1 numbers: where each row begins among the values, and where the last one ends. Those
+ * of indices and indptr, here as in the layouts below, are integers of any type, each component of its own.
  */
 #define ZT_SPARSE_CSR 2
 
 /**
- * Compressed sparse columns. Components: values, indices, indptr.
+ * Compressed sparse columns, of a matrix. Components: values, column by column; indices, the row of each; indptr,
+ * columns + 1 numbers.
  */
 #define ZT_SPARSE_CSC 3
 
 /**
- * Coordinates. Components: values, indices; the latter of shape [ndim, number of values].
+ * Coordinates, of one dimension or more. Components: values; indices, of shape [ndim, number of values]: the first
+ * coordinate of each value, then the second of each, and so on. The order of the values is free.
  */
 #define ZT_SPARSE_COO 4
 
 /**
- * Block compressed sparse rows. Components: values, indices, indptr.
+ * Block compressed sparse rows, of a matrix cut into blocks of one size, which divides its shape. Components: values, the
+ * blocks that are stored, each in C order; indices, the block column of each; indptr, rows of blocks + 1 numbers.
  */
 #define ZT_SPARSE_BSR 5
 
 /**
- * Block compressed sparse columns. Components: values, indices, indptr.
+ * Block compressed sparse columns. Components: values, the blocks, each in C order; indices, the block row of each;
+ * indptr, columns of blocks + 1 numbers.
  */
 #define ZT_SPARSE_BSC 6
 
@@ -678,8 +687,8 @@ const char *zt_filter_name(ZtFilter filter);
 #define ZT_READ_MMAP 0
 
 /**
- * Read the file into memory of the library's own instead. For network filesystems, and for files that somebody
- * may truncate, which then is an error.
+ * Do not map the file: what is asked for is read into memory of the library's own, when it is asked for. For network
+ * filesystems, and for files that somebody may truncate, which then is an error.
  */
 #define ZT_READ_OWNED 1
 
@@ -696,10 +705,17 @@ const char *zt_filter_name(ZtFilter filter);
  * A file from a stranger is safe to open: all that its index says is checked first, and memory follows the
  * size of the index, never a number found in it.
  *
+ * The file may be of any format that zt_reader_format() names. One of "zt/2" may keep tensors in shards, which are files
+ * beside it: these are opened too, and one that is missing or of another size is an error whose message names it.
+ *
+ * The reader holds the file open until it is freed, shards too. Whoever replaces the file meanwhile by renaming another
+ * one over it, as zt_writer_finish() does, does not disturb the reader.
+ *
  * Ownership: the caller frees `*out_reader` with zt_reader_free().
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to
- * ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a rule of the format. On error `*out_reader` is unchanged.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO (also for what is no regular file, such as a
+ * directory or a pipe), ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a
+ * rule of the format. On error `*out_reader` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_open(const char *path,
@@ -710,12 +726,14 @@ ZtStatus zt_reader_open(const char *path,
 /**
  * Opens a file that is in memory, without copying it. Its tensors are copied when they are read.
  *
- * `flags` and `threads` as of zt_reader_open(); ZT_READ_OWNED has no meaning here.
+ * `flags` and `threads` as of zt_reader_open(); ZT_READ_OWNED has no meaning here. `data` may stand anywhere: nothing
+ * is asked of its alignment.
  *
  * Ownership: the `len` bytes at `data` stay the caller's; they must stay valid and unchanged until the reader is
  * freed. Buffers that were read may outlive them. The caller frees `*out_reader` with zt_reader_free().
  * Threads: any.
- * Errors: as zt_reader_open(). On error `*out_reader` is unchanged.
+ * Errors: as zt_reader_open(); ZT_ERR_FILE_NOT_FOUND for a file that has shards, since there is nothing beside it. On
+ * error `*out_reader` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_open_memory(const void *data,
@@ -892,8 +910,8 @@ ZtStatus zt_reader_find(const ZtReader *reader, const char *name, size_t *out_te
 /**
  * Describes one tensor.
  *
- * `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows. The
- * description's `components` is `out_components`.
+ * `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows, 255 for any
+ * tensor. The description's `components` is `out_components`.
  *
  * Ownership: the structs are the caller's; what they point to besides belongs to the reader and lives as long.
  * Threads: any.
@@ -916,7 +934,7 @@ ZtStatus zt_reader_describe(const ZtReader *reader,
  *
  * Ownership: the array and all that it points to belong to the reader and live as long.
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_MEMORY. On error nothing is written.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_tensors(const ZtReader *reader,
@@ -1136,8 +1154,8 @@ ZtStatus zt_reader_read_range_into(const ZtReader *reader,
  * with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
  *
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob;
- * ZT_ERR_CANCELLED; ZT_ERR_IO, ZT_ERR_TRUNCATED.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob; ZT_ERR_LAYOUT in a
+ * file of "zt/2" for a bool that is neither 0 nor 1; ZT_ERR_CANCELLED; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_verify(const ZtReader *reader,
@@ -1174,7 +1192,8 @@ typedef struct {
 /**
  * Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
  *
- * Whole components begin at a multiple of 64 bytes.
+ * Whole components, decoded, begin at a multiple of 64 bytes. That of an empty buffer is not NULL, and points to nothing
+ * that may be read.
  *
  * Ownership: valid until the buffer is freed.
  * Threads: any.
@@ -1202,6 +1221,9 @@ void zt_buffer_free(ZtBuffer *buffer);
 /**
  * Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
  * all of the second, and so on. Components that are the same blob have the same span.
+ *
+ * zt_batch_memory() gives the block of memory of a span's number; the component's bytes begin `start` bytes after that
+ * block's zt_buffer_data().
  *
  * Ownership: the array belongs to the batch and lives as long.
  * Threads: any.
@@ -1267,7 +1289,7 @@ void zt_batch_free(ZtBatch *batch);
  */
 typedef struct {
   /**
-   * The elements, little-endian, in C order. Read during the call, not kept.
+   * The elements, little-endian, in C order, at any alignment. Read during the call, not kept.
    */
   const void *data;
   /**
@@ -1311,7 +1333,7 @@ typedef struct {
    */
   size_t ndim;
   /**
-   * The components, in the order that the layout states.
+   * The components, in the order in which the layout's constant names them.
    */
   const ZtComponentSpec *components;
   /**
@@ -1333,7 +1355,7 @@ typedef struct {
    */
   uint64_t blocksize[2];
   /**
-   * The element type.
+   * The element type, which is that of the first component too.
    */
   ZtDtype dtype;
   /**
@@ -1354,7 +1376,8 @@ typedef struct {
  * Begins a file.
  *
  * It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
- * stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
+ * stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
+ * `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
  * is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
  * has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
  * and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
@@ -1375,7 +1398,12 @@ ZtStatus zt_writer_create(const char *path,
 /**
  * Begins a file in memory; zt_writer_finish_memory() gives its bytes.
  *
- * Arguments, ownership, threads and errors are those of zt_writer_create(), without a path.
+ * The arguments are those of zt_writer_create(), without a path; there is nothing to flush, so the ZT_FSYNC_ numbers make
+ * no difference.
+ *
+ * Ownership: the caller frees `*out_writer` with zt_writer_free().
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_MEMORY. On error `*out_writer` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_create_memory(uint32_t flags,
@@ -1392,7 +1420,8 @@ ZtStatus zt_writer_create_memory(uint32_t flags,
  * Threads: one at a time.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
  * ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
- * ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before.
+ * ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
+ * another process's.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_add(ZtWriter *writer,

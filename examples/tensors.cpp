@@ -3,6 +3,7 @@
 //     c++ -std=c++17 tensors.cpp $(pkg-config --cflags --libs ztensor) -o tensors
 //     ./tensors write mine.zt && ./tensors check theirs.zt
 
+#include <algorithm>
 #include <iostream>
 #include <string_view>
 #include <vector>
@@ -39,13 +40,24 @@ static bool equal(const ztensor::Buffer &read, const std::vector<T> &wanted) {
     return read.size() == wanted.size() * sizeof(T) && std::memcmp(read.data(), wanted.data(), read.size()) == 0;
 }
 
+// Whether layout, shape and the element types of the components are these.
+static bool is_alike(const ztensor::Reader &reader, const std::string &name, ZtLayout layout,
+                     const std::vector<std::uint64_t> &shape, const std::vector<ZtDtype> &types) {
+    const ZtTensor &found = reader.tensors()[reader.number(name)];
+    return found.layout == layout && std::equal(shape.begin(), shape.end(), found.shape, found.shape + found.ndim) &&
+           std::equal(types.begin(), types.end(), found.components, found.components + found.component_count,
+                      [](ZtDtype type, const ZtComponent &part) { return part.dtype == type; });
+}
+
 static bool check(const std::string &path) {
     const ztensor::Reader reader(path);
     reader.verify();
-    const ZtTensor &csr = reader.tensors()[reader.number("csr")];
-    return equal(reader.read("dense"), cycle(8)) && equal(reader.read("compressed"), cycle(65536)) &&
-           csr.layout == ZT_SPARSE_CSR && csr.shape[0] == 2 && csr.shape[1] == 3 && equal(reader.read("csr", 0), values) &&
-           equal(reader.read("csr", 1), columns) && equal(reader.read("csr", 2), row_starts);
+    return is_alike(reader, "dense", ZT_DENSE, {2, 4}, {ZT_BFLOAT16}) && equal(reader.read("dense"), cycle(8)) &&
+           is_alike(reader, "compressed", ZT_DENSE, {256, 256}, {ZT_BFLOAT16}) &&
+           equal(reader.read("compressed"), cycle(65536)) &&
+           is_alike(reader, "csr", ZT_SPARSE_CSR, {2, 3}, {ZT_FLOAT32, ZT_INT32, ZT_INT64}) &&
+           equal(reader.read("csr", 0), values) && equal(reader.read("csr", 1), columns) &&
+           equal(reader.read("csr", 2), row_starts);
 }
 
 int main(int argc, char **argv) try {

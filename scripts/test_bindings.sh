@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # test_bindings.sh [--install]: the examples in other languages. Each writes a file, which it
-# and Python check, and checks the one that Python wrote. Examples whose toolchain is missing are skipped; with --install, what can be had
+# and Python check, checks the one that Python wrote, and finds those wrong that differ from it in one thing. Examples whose toolchain is missing are skipped; with --install, what can be had
 # without root is fetched first, into build/ and the caches of the languages' own tools, and a missing toolchain is a failure.
 #
 # PYTHON has cffi and finds the package. The last line is `N passed, N failed`.
@@ -57,26 +57,50 @@ example() {
     counted "$name writes" "$@" write "$work/$name.zt" || return 0
     counted "$name reads its own file" "$@" check "$work/$name.zt" || true
     counted "$name reads Python's" "$@" check "$work/Python.zt" || true
+    counted "$name finds what differs" refused "$@" || true
     files+=("$work/$name.zt")
+}
+
+# refused COMMAND...: the program finds each of the files wrong that are.
+refused() {
+    local file
+    for file in "$work"/other-*.zt; do
+        if "$@" check "$file"; then
+            echo "$(basename "$file") was found good"
+            return 1
+        fi
+    done
 }
 
 in_python() {
     env -u LD_LIBRARY_PATH "$python" "$@"
 }
 
-# The file is made by the Python package, and by what every example has to agree with.
+# The file is made by the Python package, and by what every example has to agree with. The others differ in one thing each.
 python_writes() {
-    in_python - "$work/Python.zt" <<'PYTHON'
+    in_python - "$work" <<'PYTHON'
 import sys
 import ml_dtypes, numpy as np
 from ztensor import Writer
 
 cycle = lambda count: (0x3F80 + np.arange(count) % 128).astype(np.uint16).view(ml_dtypes.bfloat16)
-with Writer(sys.argv[1]) as writer:
-    writer.add_tensor("dense", cycle(8).reshape(2, 4))
-    writer.add_tensor("compressed", cycle(65536).reshape(256, 256), compress=True)
-    indices, indptr = np.array([0, 2, 1], np.int32), np.array([0, 2, 3], np.int64)
-    writer.add_sparse_csr("csr", np.array([1, 2, 3], np.float32), indices, indptr, (2, 3))
+dense, compressed, values = cycle(8).reshape(2, 4), cycle(65536).reshape(256, 256), np.array([1, 2, 3], np.float32)
+
+def write(name, dense=dense, compressed=compressed, values=values, columns=3):
+    with Writer(f"{sys.argv[1]}/{name}.zt") as writer:
+        writer.add_tensor("dense", dense)
+        writer.add_tensor("compressed", compressed, compress=True)
+        indices, indptr = np.array([0, 2, 1], np.int32), np.array([0, 2, 3], np.int64)
+        writer.add_sparse_csr("csr", values, indices, indptr, (2, columns))
+
+write("Python")
+write("other-type", dense=dense.view(np.uint16))
+write("other-shape", dense=dense.reshape(4, 2))
+write("other-columns", columns=4)
+write("other-value", values=values + 1)
+changed = compressed.copy()
+changed[-1, -1] = 9
+write("other-end", compressed=changed)
 PYTHON
 }
 

@@ -125,6 +125,24 @@ by_cmake_after_a_move() {
     by_cmake "$work/moved"
 }
 
+# What README.md says to do, in a home that has nothing else.
+readme_is_followed() {
+    local home=$work/home project=$work/project status=0
+    mkdir -p "$home" "$project"
+    sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d; $d' >"$project/program.c"
+    sed -n '/^make install/,/^```$/p' "$root/README.md" | sed '$d' >"$project/commands"
+    (
+        cd "$project"
+        export HOME=$home
+        make() { command make --no-print-directory -C "$root" "$@"; }
+        . ./commands
+        # It says what it lacks, having found the library.
+        ./program 2>message
+    ) || status=$?
+    ((status == 1))
+    grep -q 'model.zt: cannot open' "$project/message"
+}
+
 uninstall_leaves_the_rest() {
     make_it uninstall PREFIX="$prefix"
     list "$prefix" | diff "$work/before" -
@@ -141,6 +159,9 @@ if command -v "$pkg_config" >/dev/null; then
             step "$language, $kind, by pkg-config" by_pkg_config "$language" "$kind"
         done
     done
+    if [[ $pkg_config -ef $(command -v pkg-config || true) ]]; then
+        step "the README's commands" readme_is_followed
+    fi
 else
     echo "test_install: $pkg_config is not here, skipped"
 fi

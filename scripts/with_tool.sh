@@ -16,7 +16,8 @@ if ! command -v "$tool" >/dev/null; then
         rm -rf "$folder"
         mkdir -p "$folder/packages"
         mapfile -t packages < <(apt-get --simulate --no-install-recommends install "$package" | awk '/^Inst/ { print $2 }')
-        (cd "$folder/packages" && apt-get --quiet=2 download "${packages[@]}") ||
+        # As root, apt would become a user who may not write here, and complain.
+        (cd "$folder/packages" && apt-get --quiet=2 -o APT::Sandbox::User=root download "${packages[@]}") ||
             { echo "$package could not be fetched: is there a network, and is \`apt-get update\` recent?" >&2; exit 1; }
         for archive in "$folder"/packages/*.deb; do
             dpkg -x "$archive" "$folder"

@@ -26,7 +26,7 @@ pub enum ErrorKind {
     Duplicate = 5,
     /// An index, or a range of elements, lies outside what there is.
     Range = 6,
-    /// The writer was finished, or an earlier write failed.
+    /// The writer was finished, or an earlier write failed, or it belongs to the process that this one was forked from.
     State = 7,
     /// The progress callback asked to stop.
     Cancelled = 8,

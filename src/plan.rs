@@ -8,7 +8,9 @@ use crate::error::{Result, ensure};
 use crate::reader::Wanted;
 use crate::source::{Buffer, Memory, Source};
 
-/// Where the bytes of a component lie: part of one of a batch's blocks of memory.
+/// Where the bytes of a component lie: part of one of a batch's blocks of memory. C is shown the same fields in the same
+/// places.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The number of the block.

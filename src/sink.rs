@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use crate::error::{Error, Result, fail, uninterrupted};
 use crate::source::{Buffer, Memory};
@@ -234,6 +235,8 @@ struct TempFile {
     destination: PathBuf,
     fsync: Fsync,
     finished: bool,
+    /// The process that made it. A copy that a fork left in another one is not that one's to remove.
+    process: u32,
 }
 
 impl TempFile {
@@ -255,7 +258,8 @@ impl TempFile {
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => {
                     let destination = destination.clone();
-                    let mut temp = Self { file, path, destination, fsync, finished: false };
+                    let process = process::id();
+                    let mut temp = Self { file, path, destination, fsync, finished: false, process };
                     // A filesystem without locks gives no wrecks a name, nothing worse.
                     let _ = uninterrupted(|| temp.file.lock());
                     let metadata = uninterrupted(|| temp.file.metadata())
@@ -308,7 +312,7 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.finished && self.process == process::id() {
             // Nobody is there to be told; the next writer of this name removes what stays.
             let _ = uninterrupted(|| fs::remove_file(&self.path));
         }

@@ -153,7 +153,8 @@ fn blocks(declarations: &str) -> Vec<&str> {
     starts.iter().zip(ends).map(|(&start, end)| declarations[start..end].trim_end()).collect()
 }
 
-fn generate(root: &Path) -> String {
+/// What cbindgen makes of the sources.
+fn declarations(root: &Path) -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
     let mut declarations = Vec::new();
     cbindgen::Builder::new()
@@ -162,7 +163,11 @@ fn generate(root: &Path) -> String {
         .generate()
         .expect("cbindgen understands src/ffi")
         .write(&mut declarations);
-    let declarations = String::from_utf8(declarations).expect("the header is UTF-8");
+    String::from_utf8(declarations).expect("the header is UTF-8")
+}
+
+fn generate(root: &Path) -> String {
+    let declarations = declarations(root);
     let mut blocks: Vec<_> =
         blocks(&declarations).into_iter().map(|block| (place(declared(block)), block)).collect();
     blocks.sort_by_key(|&(place, _)| place);
@@ -192,4 +197,35 @@ fn header_is_in_sync() {
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == generated, "ztensor.h is not what src/ffi says: run `make header` and commit it");
+}
+
+/// A C programmer finds the same things said of each function, in the same order.
+#[test]
+fn every_function_says_who_owns_which_threads_what_fails_and_since_when() {
+    let declarations = declarations(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut functions = 0;
+    for block in blocks(&declarations).into_iter().filter(|block| declared(block).starts_with("zt_")) {
+        let name = declared(block);
+        let declaration = block.rsplit("*/\n").next().unwrap_or_default();
+        let gives_pointer = declaration.contains("**out_")
+            || declaration.split("zt_").next().is_some_and(|result| result.contains('*'));
+        let asked = [
+            ("Ownership", gives_pointer),
+            ("Threads", true),
+            ("Errors", declaration.starts_with("ZtStatus ")),
+            ("Since", true),
+        ];
+        let mut last = 0;
+        for (label, is_asked) in asked {
+            match block.find(&format!("\n * {label}: ")) {
+                Some(at) => {
+                    assert!(at > last, "{name}: {label} stands in another order than elsewhere");
+                    last = at;
+                }
+                None => assert!(!is_asked, "{name} does not say {label}"),
+            }
+        }
+        functions += 1;
+    }
+    assert!(functions > 35, "{functions} functions were looked at");
 }

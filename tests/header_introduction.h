@@ -89,9 +89,11 @@
  *   certain, nor one that another thread is freeing. Functions that return no status give 0 or NULL for such a handle, and
  *   _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
- *   apart for each thread. The library keeps no threads beyond a call, so a child after fork() may read with what its
- *   parent opened, even if other threads of the parent were reading; only not while one of them was in its first
- *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader.
+ *   apart for each thread.
+ * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
+ *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
+ *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the
+ *   parent's (see ZtWriter).
  * - **Text.** UTF-8. Paths are the filesystem's bytes.
  * - **Numbers.** Tensors are numbered from 0 in the order in which they were written, components from 0 in the order that
  *   the layout states. Lengths are bytes unless they are called counts.

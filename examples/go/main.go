@@ -156,9 +156,13 @@ func check(path string) error {
 		wanted := tensors[at]
 		shape := unsafe.Slice((*uint64)(found.shape), int(found.ndim))
 		if found.layout != wanted.layout || !slices.Equal(shape, wanted.shape) {
-			return fmt.Errorf("%s is %v", wanted.name, shape)
+			return fmt.Errorf("%s is %s of %v", wanted.name, C.GoString(found.layout_name), shape)
 		}
+		described := unsafe.Slice(found.components, int(found.component_count))
 		for at, component := range wanted.components {
+			if described[at].dtype != component.dtype {
+				return fmt.Errorf("%s, component %d, is %s", wanted.name, at, C.GoString(described[at].dtype_name))
+			}
 			if err := compareComponent(reader, number, at, component); err != nil {
 				return err
 			}

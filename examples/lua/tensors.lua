@@ -73,7 +73,13 @@ local function compare(path)
   local reader = ffi.gc(out[0], zt.zt_reader_free)
   for _, tensor in ipairs(tensors) do
     check(zt.zt_reader_find(reader, tensor.name, number))
+    -- Every layout has three components or fewer.
+    local about, parts = ffi.new("ZtTensor"), ffi.new("ZtComponent[3]")
+    check(zt.zt_reader_describe(reader, number[0], about, parts, 3))
+    assert(about.layout == tensor.layout and about.ndim == #tensor.shape, tensor.name .. " is of another layout")
+    for i, size in ipairs(tensor.shape) do assert(about.shape[i - 1] == size, tensor.name .. " is of another shape") end
     for i, part in ipairs(tensor) do
+      assert(parts[i - 1].dtype == part[1], tensor.name .. " is of another type")
       check(zt.zt_reader_read(reader, number[0], i - 1, zt.ZT_VERIFY_ON, buffer))
       local read = ffi.gc(buffer[0], zt.zt_buffer_free)
       local found = ffi.string(zt.zt_buffer_data(read), zt.zt_buffer_len(read))

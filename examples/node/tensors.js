@@ -3,6 +3,7 @@
 //     npm install && node tensors.js write mine.zt && node tensors.js check theirs.zt
 'use strict';
 
+const assert = require('node:assert');
 const koffi = require('koffi');
 
 // Of ztensor.h, what is used here.
@@ -21,12 +22,24 @@ koffi.struct('ZtTensorSpec', {
   components: 'const ZtComponentSpec *', component_count: 'size_t', attributes: 'const char *', attributes_len: 'size_t',
   blocksize: koffi.array('uint64_t', 2), dtype: 'int32_t', layout: 'int32_t', level: 'int32_t', reserved: 'int32_t',
 });
+koffi.struct('ZtComponent', {
+  role_name: 'const char *', dtype_name: 'const char *', encoding_name: 'const char *', offset: 'uint64_t',
+  stored_len: 'uint64_t', len: 'uint64_t', chunk_len: 'uint64_t', crc32: 'uint32_t', has_crc32: 'int32_t', role: 'int32_t',
+  dtype: 'int32_t', encoding: 'int32_t', filter: 'int32_t',
+});
+koffi.struct('ZtTensor', {
+  name: 'const char *', name_len: 'size_t', shape: 'const uint64_t *', ndim: 'size_t', components: 'const ZtComponent *',
+  component_count: 'size_t', len: 'uint64_t', blocksize: koffi.array('uint64_t', 2), dtype_name: 'const char *',
+  layout_name: 'const char *', dtype: 'int32_t', layout: 'int32_t', has_attributes: 'int32_t', reserved: 'int32_t',
+});
 
 const library = koffi.load(process.env.ZTENSOR_LIBRARY || 'libztensor.so.0');
 const abiVersion = library.func('uint32_t zt_abi_version(void)');
 const lastError = library.func('const char *zt_last_error_message(void)');
 const openReader = library.func('int zt_reader_open(const char *path, uint32_t flags, size_t threads, _Out_ ZtReader **reader)');
 const findTensor = library.func('int zt_reader_find(const ZtReader *reader, const char *name, _Out_ size_t *number)');
+const describeTensor = library.func(
+  'int zt_reader_describe(const ZtReader *reader, size_t number, _Out_ ZtTensor *tensor, ZtComponent *components, size_t capacity)');
 const readComponent = library.func(
   'int zt_reader_read(const ZtReader *reader, size_t tensor, size_t component, int32_t verify, _Out_ ZtBuffer **buffer)');
 const freeReader = library.func('void zt_reader_free(ZtReader *reader)');
@@ -83,11 +96,23 @@ function write(path) {
   }
 }
 
+/** Layout, shape and element types of a tensor. Every layout has three components or fewer. */
+function describe(reader, number) {
+  const tensor = {}, memory = koffi.alloc('ZtComponent', 3);
+  try {
+    check(describeTensor(reader, number, tensor, memory, 3));
+    const parts = koffi.decode(memory, koffi.array('ZtComponent', Number(tensor.component_count)));
+    const shape = koffi.decode(tensor.shape, koffi.array('uint64_t', Number(tensor.ndim), 'Array'));
+    return { layout: tensor.layout, shape: shape.map(Number), dtypes: parts.map((part) => part.dtype) };
+  } finally {
+    koffi.free(memory);
+  }
+}
+
 /** Reads a component into a Buffer of JavaScript's own. */
-function read(reader, name, component) {
-  const number = [0], out = [null];
-  check(findTensor(reader, name, number));
-  check(readComponent(reader, number[0], component, ZT_VERIFY_ON, out));
+function read(reader, number, component) {
+  const out = [null];
+  check(readComponent(reader, number, component, ZT_VERIFY_ON, out));
   const [buffer] = out;
   try {
     return Buffer.from(koffi.decode(bufferData(buffer), koffi.array('uint8_t', Number(bufferLen(buffer)))));
@@ -101,9 +126,13 @@ function compare(path) {
   check(openReader(path, ZT_READ_MMAP, 0, out));
   const [reader] = out;
   try {
-    for (const { name, components } of tensors) {
+    for (const { name, layout, shape, components } of tensors) {
+      const number = [0];
+      check(findTensor(reader, name, number));
+      const wanted = { layout, shape, dtypes: components.map(([dtype]) => dtype) };
+      assert.deepStrictEqual(describe(reader, number[0]), wanted, `${name} is of another kind`);
       components.forEach(([, data], at) => {
-        if (!read(reader, name, at).equals(data)) throw new Error(`${name}, component ${at}, holds something else`);
+        if (!read(reader, number[0], at).equals(data)) throw new Error(`${name}, component ${at}, holds something else`);
       });
     }
   } finally {

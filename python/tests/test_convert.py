@@ -314,6 +314,11 @@ def test_memory_follows_the_largest_tensor_and_raw_data_takes_none(tmp_path: Pat
             writer.add_tensor(str(at), np.full(8 * mib, at, np.uint8), compress=True)
     with Writer(tmp_path / "raw.zt") as writer:
         writer.add_tensor("raw", np.zeros(192 * mib, np.uint8))
+    # Bytes of which none go away, neither on the disk nor in memory.
+    noise = np.random.default_rng(1).integers(0, 200, 8 * mib, np.uint8)
+    with Writer(tmp_path / "noise.zt") as writer:
+        for at in range(24):
+            writer.add_tensor(str(at), np.roll(noise, at), compress=at % 2)
     # Of the compressed file the peak is asked from the system. Pages of a mapped file can be taken back at any time:
     # of the raw one, those that cannot are looked at again and again.
     code = """
@@ -326,7 +331,7 @@ def status(field):
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
 
-source, target, field = sys.argv[1:]
+source, target, field, mode, compress = sys.argv[1:]
 peak, done = 0, threading.Event()
 
 def watch():
@@ -337,11 +342,18 @@ def watch():
 before = status("VmRSS" if field == "VmHWM" else field)
 watcher = threading.Thread(target=watch)
 watcher.start()
-convert(source, target)
+convert(source, target, int(compress), mode=mode)
 done.set()
 watcher.join()
 print((max(peak, status(field)) - before) // 2**20)
 """
+
+    def rise(name: str, field: str, mode: str, compress: int) -> int:
+        return int(run_python(code, tmp_path / name, tmp_path / "new.zt", field, mode, compress))
+
     # 192 MiB go through in tensors of 8 MiB, two of which are read at a time.
-    assert int(run_python(code, tmp_path / "many.zt", tmp_path / "new.zt", "VmHWM")) < 96
-    assert int(run_python(code, tmp_path / "raw.zt", tmp_path / "new.zt", "RssAnon")) < 64
+    assert rise("many.zt", "VmHWM", "mmap", 0) < 96
+    assert rise("raw.zt", "RssAnon", "mmap", 0) < 64
+    for compress in (0, 1):
+        assert rise("noise.zt", "VmHWM", "read", compress) < 96
+        assert rise("noise.zt", "RssAnon", "mmap", compress) < 96

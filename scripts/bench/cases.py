@@ -262,10 +262,10 @@ def open_peer(path: Path) -> Any:
 
 
 def opening_older(
-    write: Callable[[Path, dict[str, Any]], None], opener: Callable[[Path], Any], name: str
+    write: Callable[[Path, dict[str, Any]], None], opener: Callable[[Path], Any], name: str, read: bool
 ) -> Callable[[Work], Operation]:
-    """Open a file of an older generation, list its tensors and read one from its middle. Only the peer can write it: it is
-    the first subject, whose warm-up does.
+    """Open a file of an older generation, and with `read` list its tensors and read one from its middle. Only the peer can
+    write it: it is the first subject, whose warm-up does.
     """
 
     def setup(work: Work) -> Operation:
@@ -289,6 +289,8 @@ def opening_older(
             return {name: tensor if isinstance(tensor, np.ndarray) else np.from_dlpack(tensor)}
 
         run(few, "tensor.0000002")
+        if not read:
+            return Operation(lambda: opener(path), lambda _: 0, lambda _: path.stat().st_size)
         return Operation(run, total, lambda _: path.stat().st_size, sum_all)
 
     return setup
@@ -531,14 +533,15 @@ def older_cases() -> dict[str, Case]:
     """Files of the public package's generations, by its newest release of each."""
     peers = {"1.2": (PEER_12, subjects.write_peer_12), "2": (PEER_2, subjects.write_peer_2)}
     return {
-        f"open generation {name} and read one": Case(
+        f"open generation {name}{' and read one' if read else ''}": Case(
             "older",
             {
-                peer: opening_older(write, open_peer, name),
-                "ztensor": opening_older(write, open_ztensor, name),
+                peer: opening_older(write, open_peer, name, read),
+                "ztensor": opening_older(write, open_ztensor, name, read),
             },
         )
         for name, (peer, write) in peers.items()
+        for read in (False, True)
     }
 
 

@@ -158,6 +158,8 @@ def file_rows() -> list[Row]:
         speed("load small", "load small", (PEER_2,), 1.5),
         speed("load model, all touched", "load model, all touched", every, 1.0),
         speed("open tiny and read one", "open tiny and read one", ("safetensors",), 5),
+        speed("open 100,000 of generation 1.2", "open generation 1.2", (PEER_12,), 1.0),
+        speed("open 100,000 of generation 2", "open generation 2", (PEER_2,), 1.0),
         speed("open 100,000 of generation 1.2, read one", "open generation 1.2 and read one", (PEER_12,), 1.0),
         speed("open 100,000 of generation 2, read one", "open generation 2 and read one", (PEER_2,), 1.0),
         speed("read model into owned memory", "read model into owned memory", ("safetensors pread",), 3),

@@ -82,7 +82,37 @@ impl Filter {
 
     /// Undoes [`Filter::apply`].
     pub fn undo(self, width: usize, filtered: &[u8], out: &mut [u8]) {
-        undo(self, width, filtered, out);
+        let width = self.planes(width);
+        let (planes, tail) = filtered.split_at(out.len() / width * width);
+        let end = planes.len();
+        if end > 0 {
+            let planes: Vec<&[u8]> = planes.chunks(end / width).collect();
+            self.join(width, &planes, &mut out[..end]);
+        }
+        out[end..].copy_from_slice(tail);
+        self.finish(width, out);
+    }
+
+    /// How many planes it makes of elements of `width` bytes.
+    pub(super) fn planes(self, width: usize) -> usize {
+        if self == Self::None { 1 } else { width }
+    }
+
+    /// Puts elements together whose bytes stand in planes of one length, one for each byte. After the last of them
+    /// comes [`Filter::finish`].
+    pub(super) fn join(self, width: usize, planes: &[&[u8]], out: &mut [u8]) {
+        join(self, width, planes, out);
+    }
+
+    /// Does what needs all elements of a chunk, in order.
+    pub(super) fn finish(self, width: usize, out: &mut [u8]) {
+        match (self, width) {
+            (Self::Delta, 1) => sum::<u8, 1>(out),
+            (Self::Delta, 2) => sum::<u16, 2>(out),
+            (Self::Delta, 4) => sum::<u32, 4>(out),
+            (Self::Delta, _) => sum::<u64, 8>(out),
+            _ => {}
+        }
     }
 }
 
@@ -112,32 +142,16 @@ fn apply(filter: Filter, width: usize, raw: &[u8], out: &mut [u8]) {
 }
 
 #[multiversion(targets("x86_64+avx2+bmi2"))]
-fn undo(filter: Filter, width: usize, filtered: &[u8], out: &mut [u8]) {
+fn join(filter: Filter, width: usize, planes: &[&[u8]], out: &mut [u8]) {
     match (filter, width) {
-        (Filter::None, _) | (Filter::Shuffle, 1) => out.copy_from_slice(filtered),
-        (Filter::Shuffle, 2) => join_2(filtered, out, |word| word),
-        (Filter::Shuffle, 4) => join_4(filtered, out, |word| word),
-        (Filter::Shuffle, 8) => join_8(filtered, out, |word| word),
-        (Filter::Shuffle, _) => join_any(width, filtered, out),
-        (Filter::Float, 2) => join_2(filtered, out, |word| word.rotate_right(1)),
-        (Filter::Float, 4) => join_4(filtered, out, |word| word.rotate_right(1)),
-        (Filter::Float, _) => join_8(filtered, out, |word| word.rotate_right(1)),
-        (Filter::Delta, 1) => {
-            join_1(filtered, out, |word| word);
-            sum::<u8, 1>(out);
-        }
-        (Filter::Delta, 2) => {
-            join_2(filtered, out, |word| word);
-            sum::<u16, 2>(out);
-        }
-        (Filter::Delta, 4) => {
-            join_4(filtered, out, |word| word);
-            sum::<u32, 4>(out);
-        }
-        (Filter::Delta, _) => {
-            join_8(filtered, out, |word| word);
-            sum::<u64, 8>(out);
-        }
+        (Filter::Float, 2) => join_2(planes, out, |word| word.rotate_right(1)),
+        (Filter::Float, 4) => join_4(planes, out, |word| word.rotate_right(1)),
+        (Filter::Float, _) => join_8(planes, out, |word| word.rotate_right(1)),
+        (_, 1) => out.copy_from_slice(planes[0]),
+        (_, 2) => join_2(planes, out, |word| word),
+        (_, 4) => join_4(planes, out, |word| word),
+        (_, 8) => join_8(planes, out, |word| word),
+        _ => join_any(planes, out),
     }
 }
 
@@ -227,14 +241,11 @@ fn split<W: Word<WIDTH>, const WIDTH: usize>(raw: &[u8], out: &mut [u8], mut cha
 /// Makes a function that reads the planes of a type of word, changes each word, and writes whole elements. Each plane has
 /// a name of its own, without which the loop does not run on vectors.
 macro_rules! join {
-    ($join:ident, $word:ty, $($plane:ident)+) => {
+    ($join:ident, $word:ty, $($plane:ident $number:literal)+) => {
         #[inline(always)]
-        fn $join(filtered: &[u8], out: &mut [u8], change: impl Fn($word) -> $word) {
-            let (elements, rest) = out.as_chunks_mut();
-            let count = elements.len();
-            let planes = filtered;
-            $( let ($plane, planes) = planes.split_at(count); )+
-            rest.copy_from_slice(planes);
+        fn $join(planes: &[&[u8]], out: &mut [u8], change: impl Fn($word) -> $word) {
+            let elements = out.as_chunks_mut().0;
+            $( let $plane = &planes[$number][..elements.len()]; )+
             for (at, element) in elements.iter_mut().enumerate() {
                 *element = change(<$word>::from_le_bytes([$( $plane[at] ),+])).to_le_bytes();
             }
@@ -242,10 +253,9 @@ macro_rules! join {
     };
 }
 
-join!(join_1, u8, a);
-join!(join_2, u16, a b);
-join!(join_4, u32, a b c d);
-join!(join_8, u64, a b c d e f g h);
+join!(join_2, u16, a 0 b 1);
+join!(join_4, u32, a 0 b 1 c 2 d 3);
+join!(join_8, u64, a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7);
 
 /// Replaces zigzag-coded differences by the elements.
 #[inline(always)]
@@ -269,15 +279,12 @@ fn split_any(width: usize, raw: &[u8], out: &mut [u8]) {
     out[count * width..].copy_from_slice(tail);
 }
 
-fn join_any(width: usize, filtered: &[u8], out: &mut [u8]) {
-    let count = out.len() / width;
-    let (elements, rest) = out.split_at_mut(count * width);
-    for (number, element) in elements.chunks_exact_mut(width).enumerate() {
-        for (at, byte) in element.iter_mut().enumerate() {
-            *byte = filtered[at * count + number];
+fn join_any(planes: &[&[u8]], out: &mut [u8]) {
+    for (number, element) in out.chunks_exact_mut(planes.len()).enumerate() {
+        for (byte, plane) in element.iter_mut().zip(planes) {
+            *byte = plane[number];
         }
     }
-    rest.copy_from_slice(&filtered[count * width..]);
 }
 
 #[cfg(test)]

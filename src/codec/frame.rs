@@ -11,7 +11,9 @@ use xxhash_rust::xxh64::xxh64;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 pub(super) const MAX_BLOCK: usize = 128 * 1024;
-const RAW: u32 = 0;
+pub(super) const RAW: u32 = 0;
+/// Bytes before a block's body.
+pub(super) const BLOCK_HEADER: usize = 3;
 pub(super) const RLE: u32 = 1;
 pub(super) const COMPRESSED: u32 = 2;
 
@@ -60,48 +62,80 @@ impl Header {
 }
 
 /// A block inside a frame.
-struct Block<'a> {
-    kind: u32,
-    body: &'a [u8],
-    /// Header and body.
-    whole: &'a [u8],
+pub(super) struct Block<'a> {
+    pub(super) kind: u32,
+    pub(super) is_last: bool,
+    pub(super) body: &'a [u8],
+    /// How often the byte of a block of one byte stands.
+    pub(super) repeats: usize,
+    /// Bytes of header and body.
+    pub(super) len: usize,
 }
 
-/// The blocks of a frame that zstd made without a checksum.
-fn blocks(frame: &[u8]) -> impl Iterator<Item = Block<'_>> {
+/// The block that begins here; `None` if the bytes end within it.
+pub(super) fn block(bytes: &[u8]) -> Option<Block<'_>> {
+    let header = bytes.first_chunk::<BLOCK_HEADER>()?;
+    let word = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+    let (kind, size) = ((word >> 1) & 3, (word >> 3) as usize);
+    let len = BLOCK_HEADER + if kind == RLE { 1 } else { size };
+    Some(Block { kind, is_last: word & 1 == 1, body: bytes.get(BLOCK_HEADER..len)?, repeats: size, len })
+}
+
+/// The blocks of a frame that zstd made without a checksum, each with all its bytes.
+fn blocks(frame: &[u8]) -> impl Iterator<Item = (Block<'_>, &[u8])> {
     let start = Header::parse(frame).map_or(frame.len(), |header| header.len);
     let mut rest = &frame[start..];
     std::iter::from_fn(move || {
-        let header = rest.first_chunk::<3>()?;
-        let word = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        let (kind, size) = ((word >> 1) & 3, (word >> 3) as usize);
-        let len = 3 + if kind == RLE { 1 } else { size };
-        let (whole, after) = rest.split_at_checked(len)?;
+        let block = block(rest)?;
+        let (whole, after) = rest.split_at(block.len);
         rest = after;
-        Some(Block { kind, body: &whole[3..], whole })
+        Some((block, whole))
     })
+}
+
+/// Puts the blocks that begin here, up to `len` bytes of content, into a frame of their own without a checksum. They are
+/// blocks of literals.
+pub(super) fn wrap(bytes: &[u8], len: usize, out: &mut Vec<u8>) {
+    out.clear();
+    let mut builder = Builder::headed(out, len as u32, false);
+    let (mut at, mut done) = (0, 0);
+    while let Some(block) = block(&bytes[at..]).filter(|_| done < len) {
+        builder.whole(&bytes[at..at + block.len]);
+        at += block.len;
+        done += literals(block.body).map_or(0, |literals| literals.len);
+    }
+    builder.end();
 }
 
 /// Whether any block of a frame holds sequences, that is, matches.
 pub(crate) fn has_sequences(frame: &[u8]) -> bool {
-    blocks(frame).any(|block| block.kind == COMPRESSED && sequence_count(block.body) != Some(0))
+    blocks(frame).any(|(block, _)| block.kind == COMPRESSED && literals(block.body).is_none())
 }
 
-/// The first byte of the sequences section of a compressed block: 0 when there are none.
-fn sequence_count(body: &[u8]) -> Option<u8> {
+/// What a compressed block without sequences, that is, matches, holds.
+pub(super) struct Literals {
+    /// Bytes that it decodes to.
+    pub(super) len: usize,
+    /// Whether it uses the code of the block before.
+    pub(super) is_treeless: bool,
+}
+
+/// Reads the header of a compressed block's literals; `None` if sequences follow them.
+pub(super) fn literals(body: &[u8]) -> Option<Literals> {
+    const TREELESS: u64 = 3;
     let mut bytes = [0; 8];
     let taken = body.len().min(5);
     bytes[..taken].copy_from_slice(&body[..taken]);
     let word = u64::from_le_bytes(bytes);
-    let format = (word >> 2) & 3;
-    let (header, literals) = if word & 3 < 2 {
+    let (kind, format) = (word & 3, (word >> 2) & 3);
+    let (header, len, stored) = if kind < 2 {
         // Raw or RLE literals: the size of the literals, in 5, 12 or 20 bits.
-        let (header, size) = match format {
+        let (header, len) = match format {
             0 | 2 => (1, (word >> 3) & 0x1f),
             1 => (2, (word >> 4) & 0xfff),
             _ => (3, (word >> 4) & 0xf_ffff),
         };
-        (header, if word & 3 == 1 { 1 } else { size })
+        (header, len, if kind == 1 { 1 } else { len })
     } else {
         // Huffman-coded literals: regenerated size, then compressed size, in 10, 14 or 18 bits each.
         let (header, bits) = match format {
@@ -109,9 +143,12 @@ fn sequence_count(body: &[u8]) -> Option<u8> {
             2 => (4, 14),
             _ => (5, 18),
         };
-        (header, (word >> (4 + bits)) & ((1 << bits) - 1))
+        let mask = (1 << bits) - 1;
+        (header, (word >> 4) & mask, (word >> (4 + bits)) & mask)
     };
-    body.get(header + literals as usize).copied()
+    // The first byte of what follows counts the sequences.
+    let is_end = body.get(header + stored as usize) == Some(&0);
+    is_end.then_some(Literals { len: len as usize, is_treeless: kind == TREELESS })
 }
 
 /// A frame in the making.
@@ -122,19 +159,24 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Begins a frame of one segment whose content has `content_size` bytes.
+    /// Begins a frame of one segment, with a checksum, whose content has `content_size` bytes.
     pub(crate) fn new(out: &'a mut Vec<u8>, content_size: u32) -> Self {
+        Self::headed(out, content_size, true)
+    }
+
+    fn headed(out: &'a mut Vec<u8>, content_size: u32, has_checksum: bool) -> Self {
         const SINGLE_SEGMENT: u8 = 0x20;
         const CHECKSUM: u8 = 0x04;
+        let flags = SINGLE_SEGMENT | if has_checksum { CHECKSUM } else { 0 };
         out.extend_from_slice(&MAGIC);
         match content_size {
-            0..256 => out.extend_from_slice(&[SINGLE_SEGMENT | CHECKSUM, content_size as u8]),
+            0..256 => out.extend_from_slice(&[flags, content_size as u8]),
             256..65792 => {
-                out.push(1 << 6 | SINGLE_SEGMENT | CHECKSUM);
+                out.push(1 << 6 | flags);
                 out.extend_from_slice(&((content_size - 256) as u16).to_le_bytes());
             }
             _ => {
-                out.push(2 << 6 | SINGLE_SEGMENT | CHECKSUM);
+                out.push(2 << 6 | flags);
                 out.extend_from_slice(&content_size.to_le_bytes());
             }
         }
@@ -167,29 +209,39 @@ impl<'a> Builder<'a> {
 
     /// Adds the blocks of a frame that zstd made without a checksum.
     pub(crate) fn splice(&mut self, frame: &[u8]) {
-        for block in blocks(frame) {
-            let at = self.out.len();
-            self.out.extend_from_slice(block.whole);
-            self.out[at] &= !1;
-            self.last = Some(at);
+        for (_, whole) in blocks(frame) {
+            self.whole(whole);
         }
     }
 
-    /// Adds a compressed block that refers to nothing before it in the frame, but for a Huffman code.
+    /// Adds a block, header and all.
+    fn whole(&mut self, block: &[u8]) {
+        let at = self.out.len();
+        self.out.extend_from_slice(block);
+        self.out[at] &= !1;
+        self.last = Some(at);
+    }
+
+    /// Adds a compressed block that refers to nothing before it in the frame.
     pub(crate) fn compressed(&mut self, body: &[u8]) {
         self.header(COMPRESSED, body.len());
         self.out.extend_from_slice(body);
     }
 
-    /// Ends the frame; `content` is what it decodes to.
+    /// Ends the frame with its checksum; `content` is what it decodes to.
     pub(crate) fn finish(mut self, content: &[u8]) {
+        self.end();
+        self.out.extend_from_slice(&(xxh64(content, 0) as u32).to_le_bytes());
+    }
+
+    /// Marks the last block.
+    fn end(&mut self) {
         if self.last.is_none() {
             self.header(RAW, 0);
         }
         if let Some(at) = self.last {
             self.out[at] |= 1;
         }
-        self.out.extend_from_slice(&(xxh64(content, 0) as u32).to_le_bytes());
     }
 }
 

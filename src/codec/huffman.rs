@@ -1,7 +1,7 @@
 //! Huffman coding of bytes as blocks of a zstd frame without matches (RFC 8878, sections 3.1.1.3.1 and 4.2).
 //!
-//! Each block has a code of its own, since weights differ from row to row. Symbols are counted, and looked up, in pairs. The lengths of the code are Huffman's, by the two queues of van Leeuwen's algorithm; where a code
-//! would get too long, the counts are flattened and it is made again.
+//! Each block has a code of its own, since weights differ from row to row. Symbols are counted, and looked up, in pairs. The code is
+//! the best of those whose lengths zstd takes.
 
 use multiversion::multiversion;
 
@@ -212,11 +212,17 @@ impl<'o> Stream<'o> {
         self.filled &= 7;
     }
 
-    /// Adds four symbols, the last one first.
+    /// Adds eight symbols, the last one first.
     #[inline(always)]
-    fn put_quad(&mut self, codes: &impl Codes, &[first, second, third, fourth]: &[u8; 4]) {
-        let (high, low) = (codes.two(first, second), codes.two(third, fourth));
-        self.put(u64::from(low.bits) | u64::from(high.bits) << low.len, low.len + high.len);
+    fn put_eight(&mut self, codes: &impl Codes, &[a, b, c, d, e, f, g, h]: &[u8; 8]) {
+        let (later, later_len) = four(codes, [e, f, g, h]);
+        let (earlier, earlier_len) = four(codes, [a, b, c, d]);
+        if later_len + earlier_len <= 56 {
+            self.put(later | earlier << later_len, later_len + earlier_len);
+        } else {
+            self.put(later, later_len);
+            self.put(earlier, earlier_len);
+        }
     }
 
     /// Adds one symbol.
@@ -255,6 +261,13 @@ impl Codes for [u32; 256] {
     }
 }
 
+/// The code of four symbols, up to 44 bits, and its length.
+#[inline(always)]
+fn four(codes: &impl Codes, [first, second, third, fourth]: [u8; 4]) -> (u64, u32) {
+    let (high, low) = (codes.two(first, second), codes.two(third, fourth));
+    (u64::from(low.bits) | u64::from(high.bits) << low.len, low.len + high.len)
+}
+
 #[multiversion(targets("x86_64+avx2+bmi2"))]
 fn write_paired(pairs: &[u32; 1 << 16], symbols: [&[u8]; 2], out: [&mut [u8]; 2]) -> [usize; 2] {
     write_streams(pairs, symbols, out)
@@ -270,21 +283,21 @@ fn write_single(singles: &[u32; 256], symbols: [&[u8]; 2], out: [&mut [u8]; 2]) 
 fn write_streams(codes: &impl Codes, symbols: [&[u8]; 2], out: [&mut [u8]; 2]) -> [usize; 2] {
     let [out, out_beside] = out;
     let (mut one, mut other) = (Stream::new(out), Stream::new(out_beside));
-    let (quads, rest) = symbols[0].as_chunks::<4>();
-    let (other_quads, other_rest) = symbols[1].as_chunks::<4>();
+    let (eights, rest) = symbols[0].as_chunks::<8>();
+    let (other_eights, other_rest) = symbols[1].as_chunks::<8>();
     for &symbol in rest.iter().rev() {
         one.put_one(codes, symbol);
     }
     for &symbol in other_rest.iter().rev() {
         other.put_one(codes, symbol);
     }
-    let (early, quads) = quads.split_at(quads.len() - other_quads.len());
-    for (quad, other_quad) in quads.iter().zip(other_quads).rev() {
-        one.put_quad(codes, quad);
-        other.put_quad(codes, other_quad);
+    let (early, eights) = eights.split_at(eights.len() - other_eights.len());
+    for (eight, other_eight) in eights.iter().zip(other_eights).rev() {
+        one.put_eight(codes, eight);
+        other.put_eight(codes, other_eight);
     }
-    for quad in early.iter().rev() {
-        one.put_quad(codes, quad);
+    for eight in early.iter().rev() {
+        one.put_eight(codes, eight);
     }
     [one.end(), other.end()]
 }
@@ -303,14 +316,9 @@ impl Table {
             return None;
         }
         symbols.sort_unstable();
-        let mut weights: Vec<u32> = symbols.iter().map(|&(count, _)| count).collect();
-        let mut lens = code_lens(&weights);
-        while lens.iter().any(|&len| len > MAX_BITS) {
-            weights.iter_mut().for_each(|weight| *weight = *weight / 2 + 1);
-            lens = code_lens(&weights);
-        }
+        let weights: Vec<u32> = symbols.iter().map(|&(count, _)| count).collect();
         let mut table = Self { lens: [0; 256], last };
-        symbols.iter().zip(lens).for_each(|(&(_, symbol), len)| table.lens[symbol] = len);
+        symbols.iter().zip(code_lens(&weights)).for_each(|(&(_, symbol), len)| table.lens[symbol] = len);
         Some(table)
     }
 
@@ -355,30 +363,41 @@ impl Table {
     }
 }
 
-/// The lengths of a Huffman code for two or more weights that ascend.
+/// The lengths of the best code for weights that ascend, two or more and at most `2^MAX_BITS`, of which none is longer than
+/// `MAX_BITS`.
+///
+/// This is the package-merge algorithm (Larmore and Hirschberg, A fast algorithm for optimal length-limited Huffman codes,
+/// 1990). From the longest length down, the coins of one length are its leaves, one for each weight, and packages of two
+/// coins each of the length before; the cheapest coins of the shortest length are taken, and with a package what is in it. A
+/// weight's code is as long as the number of lengths of which its leaf is taken.
 fn code_lens(weights: &[u32]) -> Vec<u32> {
-    let count = weights.len();
-    // Leaves first, then the nodes above them, in the order in which they are made, which is that of their weights.
-    let mut nodes: Vec<u64> = weights.iter().map(|&weight| weight.into()).collect();
-    let mut parents = vec![0; 2 * count - 1];
-    let (mut leaf, mut inner) = (0, count);
-    for made in count..2 * count - 1 {
-        let mut sum = 0;
-        for _ in 0..2 {
-            let is_leaf = leaf < count && (inner >= made || nodes[leaf] <= nodes[inner]);
-            let next = if is_leaf { &mut leaf } else { &mut inner };
-            sum += nodes[*next];
-            parents[*next] = made;
-            *next += 1;
+    const LEVELS: usize = MAX_BITS as usize;
+    let mut is_leaf: [Vec<bool>; LEVELS] = Default::default();
+    let mut coins: Vec<u64> = Vec::new();
+    for level in &mut is_leaf {
+        let packages: Vec<u64> = coins.as_chunks::<2>().0.iter().map(|pair| pair[0] + pair[1]).collect();
+        let (mut leaves, mut packages) = (weights.iter().peekable(), packages.into_iter().peekable());
+        coins.clear();
+        loop {
+            let takes_leaf = match (leaves.peek(), packages.peek()) {
+                (Some(&&leaf), Some(&package)) => u64::from(leaf) <= package,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break,
+            };
+            let leaf = if takes_leaf { leaves.next().map(|&leaf| u64::from(leaf)) } else { None };
+            coins.extend(leaf.or_else(|| packages.next()));
+            level.push(takes_leaf);
         }
-        nodes.push(sum);
     }
-    let mut depths = vec![0; 2 * count - 1];
-    for node in (0..2 * count - 2).rev() {
-        depths[node] = depths[parents[node]] + 1;
+    let mut lens = vec![0; weights.len()];
+    let mut taken = 2 * weights.len() - 2;
+    for level in is_leaf.iter().rev() {
+        let leaves = level[..taken].iter().filter(|is_leaf| **is_leaf).count();
+        lens[..leaves].iter_mut().for_each(|len| *len += 1);
+        taken = 2 * (taken - leaves);
     }
-    depths.truncate(count);
-    depths
+    lens
 }
 
 #[cfg(test)]
@@ -446,10 +465,20 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_those_of_huffman() {
+    fn lengths_are_the_best_within_the_limit() {
         assert_eq!(code_lens(&[1, 1]), [1, 1]);
         assert_eq!(code_lens(&[1, 1, 2, 4, 8]), [4, 4, 3, 2, 1]);
         assert_eq!(code_lens(&[3, 3, 3, 3]), [2, 2, 2, 2]);
+        assert_eq!(code_lens(&[0, 0, 1]), [2, 2, 1]);
+        // Without a limit they would be 1 to 19 bits long.
+        let lens = code_lens(&(0..20).map(|at| 1 << at).collect::<Vec<_>>());
+        assert_eq!(lens.iter().max(), Some(&MAX_BITS));
+        assert!(lens.is_sorted_by(|before, after| before >= after) && lens[19] == 1 && lens[18] == 2);
+        for weights in [vec![1; 129], (1..100).collect(), (0..11).map(|at| 3u32.pow(at)).collect()] {
+            let lens = code_lens(&weights);
+            let used: u32 = lens.iter().map(|&len| 1 << (MAX_BITS - len)).sum();
+            assert_eq!(used, 1 << MAX_BITS, "{lens:?}");
+        }
     }
 
     #[test]

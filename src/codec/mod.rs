@@ -4,6 +4,7 @@ mod arrange;
 mod filter;
 mod frame;
 mod huffman;
+mod pieces;
 mod plane;
 mod stream;
 
@@ -14,6 +15,7 @@ use crate::index::{Frames, Zstd};
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
+use pieces::{Pieces, Refusal};
 pub(crate) use plane::{Chooser, Coding, Encoder, store};
 pub(crate) use stream::{Head, SeekTable, check_stream};
 
@@ -100,6 +102,7 @@ fn damaged(chunk: &Chunk, why: &str) -> Error {
 /// Decodes chunks. One for each thread.
 pub(crate) struct Decoder {
     zstd: Decompressor<'static>,
+    pieces: Pieces,
     filtered: Vec<u8>,
     partial: Vec<u8>,
 }
@@ -107,7 +110,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new() -> Result<Self> {
         let zstd = Decompressor::new().map_err(|err| Error::io("set up the decoder", err))?;
-        Ok(Self { zstd, filtered: Vec::new(), partial: Vec::new() })
+        Ok(Self { zstd, pieces: Pieces::default(), filtered: Vec::new(), partial: Vec::new() })
     }
 
     /// Decodes a chunk's frame into `out`, which has the chunk's length.
@@ -132,6 +135,16 @@ impl Decoder {
         );
         let filter = zstd.filter;
         let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
+        if !direct && zstd.frames == Frames::Chunks {
+            match self.pieces.take(&mut self.zstd, frame, chunk.len) {
+                Ok(()) => {
+                    self.pieces.undo(filter, width, frame, out);
+                    return Ok(());
+                }
+                Err(Refusal::Damaged(why)) => return Err(damaged(chunk, why)),
+                Err(Refusal::Whole) => {}
+            }
+        }
         self.filtered.resize(if direct { 0 } else { out.len() }, 0);
         let target = if direct { &mut *out } else { &mut self.filtered[..] };
         let len = self

@@ -62,6 +62,8 @@ pub(crate) struct Encoder {
     /// For literals of more symbols than [`Huffman`] takes.
     literals: Compressor<'static>,
     huffman: Huffman,
+    /// Words of a sample, by a hash.
+    seen: Box<[u64; 4096]>,
     filtered: Vec<u8>,
     with_matches: Vec<u8>,
     with_literals: Vec<u8>,
@@ -94,6 +96,7 @@ impl Encoder {
             probe: compressor(1)?,
             literals: compressor(LITERALS_LEVEL)?,
             huffman: Huffman::new(),
+            seen: Box::new([0; 4096]),
             filtered: Vec::with_capacity(CHUNK_LEN),
             with_matches: Vec::new(),
             with_literals: Vec::new(),
@@ -206,6 +209,10 @@ impl Encoder {
         }
         let sample_len = if is_plain { MIN_SAMPLED } else { MIN_SAMPLED / 4 };
         let sample = if is_tried { plane } else { &plane[(plane.len() - sample_len) / 2..][..sample_len] };
+        if !is_plain && !is_tried && !self.has_matches(sample) {
+            let is_noise = entropy_len(sample) >= sample.len() - sample.len() / 100;
+            return Ok((if is_noise { Mode::Store } else { Mode::Literals }, None));
+        }
         let search = if is_tried { &mut self.search } else { &mut self.probe };
         let matches = compress(search, sample, &mut self.with_matches)?;
         let literals = self.literals_len(sample)?;
@@ -219,6 +226,17 @@ impl Encoder {
         } else {
             (Mode::Literals, None)
         })
+    }
+
+    /// Whether eight bytes in a row come again more often than by accident.
+    fn has_matches(&mut self, sample: &[u8]) -> bool {
+        self.seen.fill(0);
+        let again = sample.windows(8).filter(|window| {
+            let word = window.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let slot = &mut self.seen[(word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
+            std::mem::replace(slot, word) == word
+        });
+        again.count() > sample.len() / 64
     }
 
     /// How many bytes a plane takes as literals.
@@ -281,6 +299,18 @@ impl Chooser {
         let shuffled = compress(&mut self.probe, &filtered, &mut self.out)?;
         Ok(Coding { filter: if plain < shuffled { Filter::None } else { suited }, ..coding })
     }
+}
+
+/// How many bytes are enough for these, if nothing but how often each occurs is made use of (Shannon's entropy).
+fn entropy_len(bytes: &[u8]) -> usize {
+    let mut counts = [0u32; 256];
+    bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+    let len = bytes.len() as f64;
+    let bits = counts.iter().filter(|&&count| count > 0).map(|&count| {
+        let count = f64::from(count);
+        count * (len / count).log2()
+    });
+    (bits.sum::<f64>() / 8.0) as usize
 }
 
 /// `len` bytes from the middle, beginning with a whole element, or all if there are fewer.

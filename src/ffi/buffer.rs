@@ -1,6 +1,7 @@
 //! Bytes that a reader or a writer hands out.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ptr;
 
 use super::ZtStatus;
@@ -38,11 +39,14 @@ pub struct ZtSpan {
     pub len: usize,
 }
 
-impl From<&Span> for ZtSpan {
-    fn from(span: &Span) -> Self {
-        Self { memory: span.memory, start: span.start, len: span.len }
-    }
-}
+// A batch's own spans are given out as they are.
+const _: () = assert!(
+    size_of::<ZtSpan>() == size_of::<Span>()
+        && align_of::<ZtSpan>() == align_of::<Span>()
+        && offset_of!(ZtSpan, memory) == offset_of!(Span, memory)
+        && offset_of!(ZtSpan, start) == offset_of!(Span, start)
+        && offset_of!(ZtSpan, len) == offset_of!(Span, len)
+);
 
 /// Components that were read together. Opaque.
 ///
@@ -50,14 +54,12 @@ impl From<&Span> for ZtSpan {
 /// Threads: may be used by several threads at once.
 pub struct ZtBatch {
     batch: Batch,
-    spans: Vec<ZtSpan>,
 }
 handle!(ZtBatch, b"zt_batch", "ZtBatch");
 
 impl ZtBatch {
     pub(super) fn handle(batch: Batch) -> *mut Self {
-        let spans = batch.spans().iter().map(ZtSpan::from).collect();
-        into_handle(Self { batch, spans })
+        into_handle(Self { batch })
     }
 
     pub(super) fn batch(&self) -> &Batch {
@@ -67,7 +69,8 @@ impl ZtBatch {
 
 /// Gives the first of a buffer's bytes; NULL if `buffer` is NULL.
 ///
-/// Whole components begin at a multiple of 64 bytes.
+/// Whole components, decoded, begin at a multiple of 64 bytes. That of an empty buffer is not NULL, and points to nothing
+/// that may be read.
 ///
 /// Ownership: valid until the buffer is freed.
 /// Threads: any.
@@ -103,6 +106,9 @@ pub unsafe extern "C" fn zt_buffer_free(buffer: *mut ZtBuffer) {
 /// Gives where each component of a batch lies, in the order asked for: all components of the first tensor, then
 /// all of the second, and so on. Components that are the same blob have the same span.
 ///
+/// zt_batch_memory() gives the block of memory of a span's number; the component's bytes begin `start` bytes after that
+/// block's zt_buffer_data().
+///
 /// Ownership: the array belongs to the batch and lives as long.
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
@@ -119,8 +125,9 @@ pub unsafe extern "C" fn zt_batch_spans(
         // SAFETY: the caller lends the places for the results.
         let (out_spans, out_count) =
             unsafe { (Out::new(out_spans, "out_spans")?, Out::new(out_count, "out_count")?) };
-        out_spans.set(batch.spans.as_ptr());
-        out_count.set(batch.spans.len());
+        let spans = batch.batch.spans();
+        out_spans.set(spans.as_ptr().cast());
+        out_count.set(spans.len());
         Ok(())
     })
 }

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod name;
 mod pointer;
 pub mod reader;
+mod table;
 pub mod writer;
 
 use std::ffi::c_char;
@@ -37,7 +38,7 @@ pub const ZT_ERR_NOT_FOUND: ZtStatus = 4;
 pub const ZT_ERR_DUPLICATE: ZtStatus = 5;
 /// A number, or a range of elements, lies outside what there is.
 pub const ZT_ERR_RANGE: ZtStatus = 6;
-/// The writer was finished, or an earlier write failed.
+/// The writer was finished, or an earlier write failed, or it belongs to the process that this one was forked from.
 pub const ZT_ERR_STATE: ZtStatus = 7;
 /// The progress callback asked to stop.
 pub const ZT_ERR_CANCELLED: ZtStatus = 8;

@@ -66,17 +66,23 @@ pub const ZT_FLOAT8_E8M0FNU: ZtDtype = 20;
 /// Two 4-bit floats in a byte, the first in the low half; shapes count bytes.
 pub const ZT_FLOAT4_E2M1FN_X2: ZtDtype = 21;
 
-/// All elements in C order. Component: data.
+/// All elements in C order. Component: data, of the tensor's shape.
 pub const ZT_DENSE: ZtLayout = 1;
-/// Compressed sparse rows. Components: values, indices, indptr.
+/// Compressed sparse rows, of a matrix. Components: values, one for each entry that is stored, row by row; indices, the
+/// column of each; indptr, rows + 1 numbers: where each row begins among the values, and where the last one ends. Those
+/// of indices and indptr, here as in the layouts below, are integers of any type, each component of its own.
 pub const ZT_SPARSE_CSR: ZtLayout = 2;
-/// Compressed sparse columns. Components: values, indices, indptr.
+/// Compressed sparse columns, of a matrix. Components: values, column by column; indices, the row of each; indptr,
+/// columns + 1 numbers.
 pub const ZT_SPARSE_CSC: ZtLayout = 3;
-/// Coordinates. Components: values, indices; the latter of shape [ndim, number of values].
+/// Coordinates, of one dimension or more. Components: values; indices, of shape [ndim, number of values]: the first
+/// coordinate of each value, then the second of each, and so on. The order of the values is free.
 pub const ZT_SPARSE_COO: ZtLayout = 4;
-/// Block compressed sparse rows. Components: values, indices, indptr.
+/// Block compressed sparse rows, of a matrix cut into blocks of one size, which divides its shape. Components: values, the
+/// blocks that are stored, each in C order; indices, the block column of each; indptr, rows of blocks + 1 numbers.
 pub const ZT_SPARSE_BSR: ZtLayout = 5;
-/// Block compressed sparse columns. Components: values, indices, indptr.
+/// Block compressed sparse columns. Components: values, the blocks, each in C order; indices, the block row of each;
+/// indptr, columns of blocks + 1 numbers.
 pub const ZT_SPARSE_BSC: ZtLayout = 6;
 
 /// The elements of a dense tensor.

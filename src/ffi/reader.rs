@@ -19,8 +19,8 @@ use describe::Descriptions;
 /// Map the file: bytes come in when they are touched. This is the default. If somebody truncates the file
 /// meanwhile, touching what was cut off ends the process with SIGBUS.
 pub const ZT_READ_MMAP: u32 = 0;
-/// Read the file into memory of the library's own instead. For network filesystems, and for files that somebody
-/// may truncate, which then is an error.
+/// Do not map the file: what is asked for is read into memory of the library's own, when it is asked for. For network
+/// filesystems, and for files that somebody may truncate, which then is an error.
 pub const ZT_READ_OWNED: u32 = 1;
 /// Check the checksum of raw data too, each time that it is read. Compressed data is always checked.
 pub const ZT_READ_VERIFY: u32 = 2;
@@ -84,10 +84,17 @@ unsafe fn give<T>(
 /// A file from a stranger is safe to open: all that its index says is checked first, and memory follows the
 /// size of the index, never a number found in it.
 ///
+/// The file may be of any format that zt_reader_format() names. One of "zt/2" may keep tensors in shards, which are files
+/// beside it: these are opened too, and one that is missing or of another size is an error whose message names it.
+///
+/// The reader holds the file open until it is freed, shards too. Whoever replaces the file meanwhile by renaming another
+/// one over it, as zt_writer_finish() does, does not disturb the reader.
+///
 /// Ownership: the caller frees `*out_reader` with zt_reader_free().
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO, ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to
-/// ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a rule of the format. On error `*out_reader` is unchanged.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_IO (also for what is no regular file, such as a
+/// directory or a pipe), ZT_ERR_MEMORY, and ZT_ERR_SIGNATURE to ZT_ERR_LIMIT or ZT_ERR_DUPLICATE for a file that breaks a
+/// rule of the format. On error `*out_reader` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_open(
@@ -108,12 +115,14 @@ pub unsafe extern "C" fn zt_reader_open(
 
 /// Opens a file that is in memory, without copying it. Its tensors are copied when they are read.
 ///
-/// `flags` and `threads` as of zt_reader_open(); ZT_READ_OWNED has no meaning here.
+/// `flags` and `threads` as of zt_reader_open(); ZT_READ_OWNED has no meaning here. `data` may stand anywhere: nothing
+/// is asked of its alignment.
 ///
 /// Ownership: the `len` bytes at `data` stay the caller's; they must stay valid and unchanged until the reader is
 /// freed. Buffers that were read may outlive them. The caller frees `*out_reader` with zt_reader_free().
 /// Threads: any.
-/// Errors: as zt_reader_open(). On error `*out_reader` is unchanged.
+/// Errors: as zt_reader_open(); ZT_ERR_FILE_NOT_FOUND for a file that has shards, since there is nothing beside it. On
+/// error `*out_reader` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_open_memory(

@@ -1,15 +1,16 @@
 //! Writing from C.
 
 use std::ffi::{c_char, c_void};
-use std::ops::Range;
+use std::process;
 
 use super::ZtStatus;
 use super::buffer::ZtBuffer;
 use super::guard::{guard, guard_value};
 use super::name::{ZtDtype, ZtLayout};
 use super::pointer::{Out, array, borrow_mut, c_text, free, handle, into_handle, path, text};
+use super::table::Table;
 use crate::dtype::DType;
-use crate::error::{Result, ensure, fail};
+use crate::error::{Error, Result, ensure, fail};
 use crate::layout::Layout;
 use crate::metadata::{self, Metadata};
 use crate::sink::Fsync;
@@ -27,10 +28,13 @@ pub const ZT_FSYNC_NEVER: u32 = 2;
 /// Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
 /// file's name before zt_writer_finish().
 /// Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
-/// several.
+/// several. After fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the
+/// parent's file alone. A file in memory is in both.
 pub struct ZtWriter {
     writer: Writer,
     in_memory: bool,
+    /// The process that began the file.
+    process: u32,
     /// Set while a call is at work, and so after a panic.
     is_poisoned: bool,
 }
@@ -40,7 +44,7 @@ handle!(ZtWriter, b"ztwriter", "ZtWriter");
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ZtComponentSpec {
-    /// The elements, little-endian, in C order. Read during the call, not kept.
+    /// The elements, little-endian, in C order, at any alignment. Read during the call, not kept.
     pub data: *const c_void,
     /// Bytes at `data`.
     pub len: usize,
@@ -66,7 +70,7 @@ pub struct ZtTensorSpec {
     pub shape: *const u64,
     /// The number of dimensions, at most 64.
     pub ndim: usize,
-    /// The components, in the order that the layout states.
+    /// The components, in the order in which the layout's constant names them.
     pub components: *const ZtComponentSpec,
     /// The number of components.
     pub component_count: usize,
@@ -78,7 +82,7 @@ pub struct ZtTensorSpec {
     /// Rows and columns of a block, for ZT_SPARSE_BSR and ZT_SPARSE_BSC, whose values have the shape
     /// [blocks, rows, columns].
     pub blocksize: [u64; 2],
-    /// The element type.
+    /// The element type, which is that of the first component too.
     pub dtype: ZtDtype,
     /// The layout.
     pub layout: ZtLayout,
@@ -109,12 +113,19 @@ unsafe fn optional_text<'a>(metadata: *const c_char, name: &str) -> Result<Optio
 
 impl ZtWriter {
     fn handle(writer: Writer, in_memory: bool) -> *mut Self {
-        into_handle(Self { writer, in_memory, is_poisoned: false })
+        into_handle(Self { writer, in_memory, process: process::id(), is_poisoned: false })
+    }
+
+    /// Whether this is the copy of a writer that a fork left in the child. Were it to write, that would go into the file
+    /// that the parent is still writing.
+    fn is_copy(&self) -> bool {
+        !self.in_memory && self.process != process::id()
     }
 
     /// Runs a call. If it panics, the writer is poisoned and accepts no further one.
     fn call<T>(&mut self, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         ensure!(!self.is_poisoned, State, "an earlier call met a defect; the writer can only be freed");
+        ensure!(!self.is_copy(), State, "the writer belongs to the process that this one was forked from");
         self.is_poisoned = true;
         let result = body(&mut self.writer);
         self.is_poisoned = false;
@@ -125,7 +136,8 @@ impl ZtWriter {
 /// Begins a file.
 ///
 /// It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
-/// stands there stays. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
+/// stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
+/// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
 /// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
 /// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
 /// and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
@@ -157,7 +169,12 @@ pub unsafe extern "C" fn zt_writer_create(
 
 /// Begins a file in memory; zt_writer_finish_memory() gives its bytes.
 ///
-/// Arguments, ownership, threads and errors are those of zt_writer_create(), without a path.
+/// The arguments are those of zt_writer_create(), without a path; there is nothing to flush, so the ZT_FSYNC_ numbers make
+/// no difference.
+///
+/// Ownership: the caller frees `*out_writer` with zt_writer_free().
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_MEMORY. On error `*out_writer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_create_memory(
@@ -177,11 +194,16 @@ pub unsafe extern "C" fn zt_writer_create_memory(
     })
 }
 
-/// What a spec is made of.
-struct Parts {
-    /// Where its components stand in the list of those of the whole call.
-    components: Range<usize>,
-    attributes: Metadata,
+impl ZtComponentSpec {
+    /// # Safety
+    ///
+    /// What the spec points to is lent by the caller.
+    unsafe fn component<'a>(&self) -> Result<Component<'a>> {
+        ensure!(self.reserved == 0, Argument, "a component's reserved field is {}, not 0", self.reserved);
+        // SAFETY: passed on.
+        let bytes = unsafe { array(self.data.cast::<u8>(), self.len, "a component's data") }?;
+        Ok(Component { dtype: dtype(self.dtype)?, bytes, share: self.share })
+    }
 }
 
 impl ZtTensorSpec {
@@ -196,34 +218,39 @@ impl ZtTensorSpec {
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn parts<'a>(&self, components: &mut Vec<Component<'a>>) -> Result<Parts> {
+    unsafe fn components<'a>(&self) -> Result<&'a [ZtComponentSpec]> {
         // SAFETY: passed on.
-        let specs = unsafe { array(self.components, self.component_count, "components") }?;
-        let first = components.len();
-        for spec in specs {
-            ensure!(spec.reserved == 0, Argument, "a component's reserved field is {}, not 0", spec.reserved);
-            // SAFETY: passed on.
-            let bytes = unsafe { array(spec.data.cast::<u8>(), spec.len, "a component's data") }?;
-            components.push(Component { dtype: dtype(spec.dtype)?, bytes, share: spec.share });
-        }
-        let attributes = if self.attributes.is_null() && self.attributes_len == 0 {
-            Metadata::new()
-        } else {
-            // SAFETY: passed on.
-            metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)?
-        };
-        Ok(Parts { components: first..components.len(), attributes })
+        unsafe { array(self.components, self.component_count, "components") }
     }
 
     /// # Safety
     ///
     /// As for `name`.
-    unsafe fn tensor<'a>(
-        &self,
-        name: &'a str,
-        parts: Parts,
-        components: &'a [Component<'a>],
-    ) -> Result<Tensor<'a>> {
+    unsafe fn attributes(&self) -> Result<Metadata> {
+        if self.attributes.is_null() && self.attributes_len == 0 {
+            return Ok(Metadata::new());
+        }
+        // SAFETY: passed on.
+        metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)
+    }
+
+    /// Adds the tensor's name to an error.
+    ///
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn locate(&self, err: Error) -> Error {
+        // SAFETY: passed on.
+        match unsafe { self.name() } {
+            Ok(name) => err.in_tensor(name),
+            Err(_) => err,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `name`.
+    unsafe fn tensor<'a>(&self, components: &'a [Component<'a>]) -> Result<Tensor<'a>> {
         ensure!(self.reserved == 0, Argument, "a tensor's reserved field is {}, not 0", self.reserved);
         let Some(layout) = Layout::from_code(self.layout) else {
             fail!(UnknownLayout, "no layout has the code {}", self.layout)
@@ -235,18 +262,44 @@ impl ZtTensorSpec {
             self.blocksize,
             layout.name()
         );
+        // SAFETY: passed on.
+        let (name, shape) = unsafe { (self.name()?, array(self.shape, self.ndim, "shape")?) };
         Ok(Tensor {
             name,
             dtype: dtype(self.dtype)?,
-            // SAFETY: passed on.
-            shape: unsafe { array(self.shape, self.ndim, "shape") }?,
+            shape,
             layout,
             blocksize: layout.is_blocked().then_some(self.blocksize),
-            components: &components[parts.components],
+            components,
             level: self.level,
-            attributes: parts.attributes,
+            // SAFETY: passed on.
+            attributes: unsafe { self.attributes() }?,
         })
     }
+}
+
+/// The components of all tensors, in one list: memory for each apart is what takes the time where tensors are small.
+///
+/// # Safety
+///
+/// What the specs point to is lent by the caller.
+unsafe fn components<'a>(specs: &[ZtTensorSpec]) -> Result<Table<Component<'a>>> {
+    let mut count = 0usize;
+    for spec in specs {
+        // SAFETY: passed on.
+        let parts = unsafe { spec.components() };
+        // SAFETY: as above.
+        let parts = parts.map_err(|err| unsafe { spec.locate(err) })?;
+        // More than memory holds is refused when memory is asked for.
+        count = count.saturating_add(parts.len());
+    }
+    let parts = specs.iter().flat_map(|spec| {
+        // SAFETY: as above; what failed would have done so before.
+        let parts = unsafe { spec.components() }.unwrap_or_default();
+        // SAFETY: as above.
+        parts.iter().map(move |part| unsafe { part.component() }.map_err(|err| unsafe { spec.locate(err) }))
+    });
+    Table::try_new(count, parts)
 }
 
 fn dtype(code: ZtDtype) -> Result<DType> {
@@ -264,7 +317,8 @@ fn dtype(code: ZtDtype) -> Result<DType> {
 /// Threads: one at a time.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
 /// ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
-/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before.
+/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
+/// another process's.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_add(
@@ -278,25 +332,16 @@ pub unsafe extern "C" fn zt_writer_add(
         // SAFETY: the caller lends the array and what it points to.
         let specs = unsafe { array(tensors, count, "tensors") }?;
         // SAFETY: as above.
-        let names = specs.iter().map(|spec| unsafe { spec.name() }).collect::<Result<Vec<_>>>()?;
-        // Those of all tensors in one list: memory for each apart is what takes the time where tensors are small.
-        let mut components = Vec::with_capacity(specs.len());
-        let parts = specs
-            .iter()
-            .zip(&names)
+        let components = unsafe { components(specs) }?;
+        let mut rest = components.as_slice();
+        let tensors = specs.iter().map(|spec| {
+            let parts;
+            (parts, rest) = rest.split_at(spec.component_count);
             // SAFETY: as above.
-            .map(|(spec, name)| unsafe { spec.parts(&mut components) }.map_err(|err| err.in_tensor(name)))
-            .collect::<Result<Vec<_>>>()?;
-        let tensors = specs
-            .iter()
-            .zip(names.iter().zip(parts))
-            .map(|(spec, (name, parts))| {
-                // SAFETY: as above.
-                let tensor = unsafe { spec.tensor(name, parts, &components) };
-                tensor.map_err(|err| err.in_tensor(name))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        writer.call(|writer| writer.add(&tensors))
+            unsafe { spec.tensor(parts).map_err(|err| spec.locate(err)) }
+        });
+        let tensors = Table::try_new(specs.len(), tensors)?;
+        writer.call(|writer| writer.add(tensors.as_slice()))
     })
 }
 

@@ -5,6 +5,7 @@
 //! text is borrowed.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use half::f16;
 use minicbor::Decoder;
@@ -302,11 +303,9 @@ pub(super) fn check_deterministic(bytes: &[u8]) -> Result<()> {
         let start = cbor.decoder.position();
         let token = cbor.token()?;
         let end = cbor.decoder.position();
-        ensure!(
-            is_shortest(&token, end - start),
-            Index,
-            "the index is not in CBOR's deterministic form: {token} at byte {start}"
-        );
+        if let Some(why) = what_is_not_deterministic(&token, end - start) {
+            fail!(Index, "the index is not in CBOR's deterministic form: {why} at byte {start}");
+        }
         let (left, is_map) = match token {
             Token::Array(len) => (Some(len), false),
             Token::Map(len) => (len.checked_mul(2), true),
@@ -330,11 +329,13 @@ pub(super) fn check_deterministic(bytes: &[u8]) -> Result<()> {
             };
             if level.is_map && level.left % 2 == 0 {
                 if let Some((from, to)) = level.key {
-                    ensure!(
-                        bytes[from..to] < bytes[level.start..end],
-                        Index,
-                        "the keys of the map around byte {start} are not sorted, or one stands twice"
-                    );
+                    match bytes[from..to].cmp(&bytes[level.start..end]) {
+                        Ordering::Less => {}
+                        Ordering::Equal => {
+                            fail!(Index, "the key at byte {} stands twice in its map", level.start)
+                        }
+                        Ordering::Greater => fail!(Index, "the key at byte {} is not in order", level.start),
+                    }
                 }
                 level.key = Some((level.start, end));
             }
@@ -345,6 +346,20 @@ pub(super) fn check_deterministic(bytes: &[u8]) -> Result<()> {
             }
             levels.pop();
         }
+    }
+}
+
+/// Why a token of `len` bytes is not one that the deterministic form has, if it is not.
+fn what_is_not_deterministic(token: &Token<'_>, len: usize) -> Option<&'static str> {
+    match token {
+        Token::BeginArray | Token::BeginMap | Token::BeginBytes | Token::BeginString => {
+            Some("something of indefinite length begins")
+        }
+        Token::Break => Some("a break stands"),
+        Token::Tag(_) => Some("a tag stands"),
+        Token::Simple(_) => Some("a simple value without a meaning stands"),
+        token if is_shortest(token, len) => None,
+        _ => Some("a value that could be spelled in fewer bytes stands"),
     }
 }
 

@@ -34,14 +34,17 @@ pub(super) fn find(tail: &[u8], file_size: u64) -> Result<Envelope> {
         fail!(Index, "the file is a shard: it holds blobs for another file and has no index of its own");
     }
     check_index_len(len)?;
+    ensure!(len > 0, Footer, "the footer states an index of no bytes, but a place or a checksum for it");
     ensure!(
-        len > 0
-            && offset >= ALIGNMENT
-            && offset.is_multiple_of(ALIGNMENT)
+        offset.is_multiple_of(ALIGNMENT),
+        Footer,
+        "the footer places the index at {offset}, which is not aligned to {ALIGNMENT} bytes"
+    );
+    ensure!(
+        offset >= ALIGNMENT
             && offset.checked_add(len).is_some_and(|end| end <= file_size - FOOTER_LEN as u64),
         Footer,
-        "the footer places the index at {offset} with {len} bytes, which is not inside the file of {file_size} bytes \
-         or not aligned to {ALIGNMENT}"
+        "the footer places the index of {len} bytes at {offset}, outside the part for blobs of a file of {file_size} bytes"
     );
     Ok(Envelope { generation: Generation::Gen2, offset, len, file_size, hash: Some(hash) })
 }
@@ -66,11 +69,9 @@ pub(crate) fn check_shard(head: &[u8; 8], tail: &[u8; FOOTER_LEN]) -> Result<()>
 
 /// Checks the name of a tensor, a component or an attribute.
 fn check_name(name: &str) -> Result<()> {
-    ensure!(
-        (1..=1024).contains(&name.len()) && !name.contains('\0'),
-        Name,
-        "the name {name:?} is empty, holds a NUL or is longer than 1024 bytes"
-    );
+    ensure!(!name.is_empty(), Name, "a name is empty");
+    ensure!(name.len() <= 1024, Name, "a name has {} bytes, the limit is 1024", name.len());
+    ensure!(!name.contains('\0'), Name, "the name {name:?} holds a NUL");
     Ok(())
 }
 
@@ -286,13 +287,16 @@ fn convert<'a>(
     let dense = layout == Known::Known(Layout::Dense);
     let file = match raw.shard.as_deref() {
         None => 0,
-        Some(name) => required(shards.get(name).copied(), "the shard that a part names")?,
+        Some(name) => *shards.get(name).ok_or_else(|| {
+            Error::new(ErrorKind::Index, format!("the shard {name:?} is not in the table of shards"))
+        })?,
     };
     let coding = match (raw.encoding.as_deref(), raw.decoded_len) {
         (None, None) => Coding::Raw,
         (Some(SEEKABLE), Some(raw_size)) => Coding::Seekable { raw_size },
         (Some(other), Some(_)) => Coding::Unknown(other),
-        _ => fail!(Encoding, "an encoding and a decoded length stand together or not at all"),
+        (Some(name), None) => fail!(Encoding, "the encoding {name:?} has no decoded length beside it"),
+        (None, Some(len)) => fail!(Encoding, "the decoded length {len} has no encoding beside it"),
     };
     let len = raw.decoded_len.unwrap_or(size);
     let dtype = match raw.logical.as_deref() {

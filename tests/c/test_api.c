@@ -529,7 +529,7 @@ static void check_contents(const ZtReader *reader, int32_t verify) {
             CHECK(holds(buffer, (const unsigned char *)part->data + first * size, some * size));
             zt_buffer_free(buffer);
             CHECK_STATUS(zt_reader_read_range(reader, i, j, count, 0, verify, &buffer), ZT_OK);
-            CHECK(zt_buffer_len(buffer) == 0);
+            CHECK(zt_buffer_len(buffer) == 0 && zt_buffer_data(buffer) != NULL);
             zt_buffer_free(buffer);
 
             memset(memory, 0x55, part->len + 1);
@@ -1439,6 +1439,13 @@ static void test_paths(void) {
     ZtReader *reader = NULL;
     CHECK_REFUSED(zt_writer_create("missing/file.zt", 0, 1, NULL, &writer), writer, ZT_ERR_FILE_NOT_FOUND);
     CHECK_REFUSED(zt_writer_create(".", 0, 1, NULL, &writer), writer, ZT_ERR_IO);
+    /* What is no regular file is not opened, and a pipe is not waited for. */
+    CHECK(mkfifo("pipe", 0600) == 0);
+    reader = UNTOUCHED(ZtReader);
+    CHECK_REFUSED(zt_reader_open(".", 0, 1, &reader), reader, ZT_ERR_IO);
+    CHECK_REFUSED(zt_reader_open("pipe", 0, 1, &reader), reader, ZT_ERR_IO);
+    CHECK_REFUSED(zt_reader_open("/dev/zero", ZT_READ_OWNED, 1, &reader), reader, ZT_ERR_IO);
+    CHECK(remove("pipe") == 0);
     CHECK_REFUSED(zt_writer_create("", 0, 1, NULL, &writer), writer, ZT_ERR_IO);
     CHECK_REFUSED(zt_writer_create("file.zt", 3, 1, NULL, &writer), writer, ZT_ERR_ARGUMENT);
     CHECK(count_files() == 0);

@@ -1,6 +1,6 @@
 /* Eight threads read one reader, mapped and not, everything with verification; and children after fork() read with what
- * their parent opened, while its threads are at rest and while they read. The threads go on for ZTENSOR_SOAK_SECONDS, or
- * through the file ten times. */
+ * their parent opened, while its threads are at rest and while they read, but cannot harm what their parent writes. The
+ * threads go on for ZTENSOR_SOAK_SECONDS, or through the file ten times. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -95,6 +95,61 @@ static void test_threads(void) {
     printf("%d threads, the whole file %d times, %d forks meanwhile\n", THREADS, total, FORKS);
 }
 
+/* Runs a part of the test in a child, which may do nothing to the parent's file. */
+static void in_child(int (*problems)(ZtWriter *), ZtWriter *writer) {
+    int status = -1;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        _exit(problems(writer));
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static int misuse_in_child(ZtWriter *writer) {
+    int problems = zt_writer_add(writer, NULL, 0) != ZT_ERR_STATE;
+    problems += sample_add(writer, 0, 1) != ZT_ERR_STATE;
+    problems += strstr(zt_last_error_message(), "forked") == NULL;
+    problems += zt_writer_finish(writer) != ZT_ERR_STATE;
+    zt_writer_free(writer);
+    return problems;
+}
+
+static int finish_in_child(ZtWriter *writer) {
+    ZtBuffer *file = NULL;
+    int problems = zt_writer_finish_memory(writer, &file) != ZT_OK;
+    problems += zt_buffer_len(file) == 0;
+    zt_buffer_free(file);
+    zt_writer_free(writer);
+    return problems;
+}
+
+static void test_fork_while_writing(void) {
+    ZtWriter *writer = NULL;
+    ZtReader *written = NULL;
+    ZtBuffer *file = NULL;
+    CHECK_STATUS(zt_writer_create("forked.zt", ZT_FSYNC_NEVER, 2, NULL, &writer), ZT_OK);
+    in_child(misuse_in_child, writer);
+    CHECK_STATUS(sample_add(writer, 0, 1), ZT_OK);
+    in_child(misuse_in_child, writer);
+    CHECK_STATUS(zt_writer_finish(writer), ZT_OK);
+    zt_writer_free(writer);
+    CHECK_STATUS(zt_reader_open("forked.zt", ZT_READ_MMAP, 2, &written), ZT_OK);
+    CHECK(zt_reader_count(written) == SAMPLE_COUNT);
+    CHECK_STATUS(zt_reader_verify(written, NULL, NULL), ZT_OK);
+    zt_reader_free(written);
+    CHECK(remove("forked.zt") == 0);
+
+    CHECK_STATUS(zt_writer_create_memory(0, 2, NULL, &writer), ZT_OK);
+    CHECK_STATUS(sample_add(writer, 0, 1), ZT_OK);
+    in_child(finish_in_child, writer);
+    CHECK_STATUS(zt_writer_finish_memory(writer, &file), ZT_OK);
+    zt_buffer_free(file);
+    zt_writer_free(writer);
+}
+
 int main(void) {
     static const uint32_t modes[] = {ZT_READ_MMAP, ZT_READ_OWNED};
     const char *seconds = getenv("ZTENSOR_SOAK_SECONDS");
@@ -114,5 +169,6 @@ int main(void) {
         zt_reader_free(reader);
     }
     CHECK(remove("threads.zt") == 0);
+    test_fork_while_writing();
     return check_report("test_threads");
 }

@@ -1,10 +1,10 @@
 //! One file for each rule of generation 2, made here, and the kind of error that names the rule.
 
 use ztensor::ErrorKind::{self, *};
-use ztensor::Known;
+use ztensor::{Known, Mode};
 
 use super::build::{Cbor, PART, ZT2, footer, gen2, index2, map, part, plain2};
-use super::{from_bytes, read_all};
+use super::{from_bytes, open, read_all};
 
 /// A good file's blob.
 const BLOB: [u8; 24] = [0; 24];
@@ -126,92 +126,211 @@ fn what_must_be_refused_when_it_is_opened_is() {
     let nested = [&b"\xa2\x67objects\xa0\x69something"[..], &[0x81; 40], &[0x80]].concat();
     let attribute = |key: Cbor| plain2().set(&["attributes"], Cbor::Map(vec![(key, 1.into())]));
     let long = "n".repeat(1025);
-    let cases: Vec<(&str, Vec<u8>, ErrorKind)> = vec![
-        ("file-too-small", [&ZT2[..], &footer(0, 0, 1)[1..]].concat(), Truncated),
-        ("header-magic", [&[0x88], &with(plain2())[1..]].concat(), Signature),
-        ("footer-magic", flipped(1), Truncated),
-        ("version-unsupported", flipped(16), Version),
-        ("manifest-hash-mismatch", flipped(24), IndexChecksum),
-        ("manifest-misaligned", with_footer(footer(8196, 10, 0)), Footer),
-        ("manifest-out-of-bounds", with_footer(footer(1 << 40, 10, 0)), Footer),
-        ("manifest-too-large", with_footer(footer(8192, 1 << 31, 0)), Limit),
-        ("data-shard-nonzero-offset", with_footer(footer(8192, 0, 0)), Footer),
-        ("data-shard", with_footer(footer(0, 0, 0)), Index),
-        ("cbor-depth", spelled(&nested), Index),
-        ("cbor-duplicate-key", spelled(b"\xa2\x67objects\xa0\x67objects\xa0"), Index),
-        ("cbor-indefinite", spelled(b"\xbf\x67objects\xa0\xff"), Index),
-        ("cbor-non-shortest", with(plain2().set(&["five"], Cbor::Raw(vec![0x18, 5]))), Index),
-        ("cbor-tag", with(plain2().set(&["tag"], Cbor::Raw(vec![0xc1, 5]))), Index),
-        ("cbor-trailing-bytes", spelled(b"\xa1\x67objects\xa0\x00"), Index),
-        ("cbor-unsorted-keys", spelled(b"\xa2\x67objects\xa0\x61a\x00"), Index),
-        ("cbor-not-utf8", spelled(b"\xa2\x61\xff\x00\x67objects\xa0"), Index),
-        ("schema-missing-objects", with(map([])), Index),
-        ("schema-blob-arity", with(plain2().set(&at("blob"), [4096])), Index),
-        ("blob-array-with-three-elements", with(plain2().set(&at("blob"), [0, 4096, 24])), Index),
-        ("schema-unknown-dtype", with(plain2().set(&at("dtype"), "f4")), UnknownDtype),
-        ("schema-bool-dtype", with(plain2().set(&at("dtype"), "bool")), UnknownDtype),
-        ("schema-ltype-dtype-mismatch", with(typed("f32", "bool", &[2, 3])), Layout),
-        ("schema-digest-uppercase-hex", with(plain2().set(&at("digest"), "xxh3:00000000000000AB")), Index),
-        ("schema-digest-length", with(plain2().set(&at("digest"), "xxh3:00")), Index),
-        ("schema-encoding-without-decoded-length", with(plain2().set(&at("encoding"), "a")), Encoding),
-        ("schema-decoded-length-without-encoding", with(plain2().set(&at("decoded_length"), 24)), Encoding),
-        ("schema-missing-dtype", with(plain2().without(&at("dtype"))), Index),
-        ("schema-missing-layout", with(plain2().without(&["objects", "w", "layout"])), Index),
-        ("schema-empty-parts", with(plain2().set(&PART[..3], map([]))), Index),
-        ("attributes-not-a-map", with(plain2().set(&["attributes"], 1)), Index),
-        ("object-attributes-not-a-map", with(plain2().set(&["objects", "w", "attributes"], 1)), Index),
-        ("attribute-key-not-text", with(attribute(1.into())), Index),
-        ("attribute-key-empty", with(attribute("".into())), Name),
-        ("attribute-key-nul", with(attribute("a\0".into())), Name),
-        ("name-empty", with(objects("")), Name),
-        ("name-nul", with(objects("a\0b")), Name),
-        ("name-too-long", with(objects(&long)), Name),
-        ("shape-rank-65", with(index2("dense", &[1; 65], map([("data", part("f32", 4096, 4))]))), Shape),
-        ("shape-product-overflow", with(plain2().set(&["objects", "w", "shape"], [u64::MAX, 2])), Shape),
-        ("blob-misaligned", with(plain2().set(&at("blob"), [4100, 24])), Offset),
-        ("blob-offset-zero", with(plain2().set(&at("blob"), [0, 24])), Offset),
-        ("empty-blob-offset-zero", with(empty_at(0)), Offset),
-        ("empty-blob-misaligned", with(empty_at(4100)), Offset),
-        ("empty-blob-out-of-bounds", with(empty_at(1 << 40)), Offset),
-        ("blob-out-of-bounds", with(plain2().set(&at("blob"), [1 << 40, 24])), Offset),
-        ("blob-past-u64", with(plain2().set(&at("blob"), [u64::MAX - 4095, u64::MAX])), Offset),
-        ("blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(None)), Overlap),
-        ("blob-overlaps-manifest", with(plain2().set(&at("blob"), [8192, 24])), Overlap),
-        ("shard-blob-partial-overlap", gen2(&[&BLOB, &BLOB], &overlapping(Some("s"))), Overlap),
-        ("shard-name-empty", with(sharded("".into())), Name),
-        ("shard-name-leading-dot", with(sharded(".a".into())), Name),
-        ("shard-name-separator", with(sharded("a/b".into())), Name),
-        ("shard-name-traversal", with(sharded("../a".into())), Name),
-        ("shard-name-too-long", with(sharded("s".repeat(65).as_str().into())), Name),
-        ("shard-table-key-not-text", with(sharded(1.into())), Index),
-        ("shard-ref-not-in-table", with(plain2().set(&at("shard"), "s")), Index),
-        ("shard-missing", with(sharded("s".into())), FileNotFound),
+    let cases: Vec<(&str, Vec<u8>, ErrorKind, &str)> = vec![
+        ("file-too-small", [&ZT2[..], &footer(0, 0, 1)[1..]].concat(), Truncated, "the smallest has 48"),
+        ("header-magic", [&[0x88], &with(plain2())[1..]].concat(), Signature, "signature"),
+        ("footer-magic", flipped(1), Truncated, "does not end in a footer"),
+        ("version-unsupported", flipped(16), Version, "version 3"),
+        ("manifest-hash-mismatch", flipped(24), IndexChecksum, "the index is damaged"),
+        ("manifest-misaligned", with_footer(footer(8196, 10, 0)), Footer, "at 8196, which is not aligned"),
+        ("manifest-out-of-bounds", with_footer(footer(1 << 40, 10, 0)), Footer, "at 1099511627776, outside"),
+        ("manifest-before-blobs", with_footer(footer(0, 10, 0)), Footer, "at 0, outside"),
+        (
+            "manifest-too-large",
+            with_footer(footer(8192, 1 << 31, 0)),
+            Limit,
+            "the index has 2147483648 bytes",
+        ),
+        ("data-shard-nonzero-offset", with_footer(footer(8192, 0, 0)), Footer, "an index of no bytes"),
+        ("data-shard", with_footer(footer(0, 0, 0)), Index, "the file is a shard"),
+        ("cbor-depth", spelled(&nested), Index, "more than 32 levels"),
+        ("cbor-duplicate-key", spelled(b"\xa2\x67objects\xa0\x67objects\xa0"), Index, "stands twice"),
+        ("cbor-indefinite", spelled(b"\xbf\x67objects\xa0\xff"), Index, "indefinite length"),
+        ("cbor-non-shortest", with(plain2().set(&["five"], Cbor::Raw(vec![0x18, 5]))), Index, "fewer bytes"),
+        ("cbor-tag", with(plain2().set(&["tag"], Cbor::Raw(vec![0xc1, 5]))), Index, "a tag"),
+        ("cbor-trailing-bytes", spelled(b"\xa1\x67objects\xa0\x00"), Index, "1 bytes follow"),
+        ("cbor-unsorted-keys", spelled(b"\xa2\x67objects\xa0\x61a\x00"), Index, "not in order"),
+        ("cbor-not-utf8", spelled(b"\xa2\x61\xff\x00\x67objects\xa0"), Index, "utf-8"),
+        ("schema-missing-objects", with(map([])), Index, "the map of objects is missing"),
+        ("schema-blob-arity", with(plain2().set(&at("blob"), [4096])), Index, "here are 1"),
+        (
+            "blob-array-with-three-elements",
+            with(plain2().set(&at("blob"), [0, 4096, 24])),
+            Index,
+            "a third number",
+        ),
+        (
+            "schema-unknown-dtype",
+            with(plain2().set(&at("dtype"), "f4")),
+            UnknownDtype,
+            "\"f4\" is no storage type",
+        ),
+        (
+            "schema-bool-dtype",
+            with(plain2().set(&at("dtype"), "bool")),
+            UnknownDtype,
+            "\"bool\" is no storage type",
+        ),
+        (
+            "schema-ltype-dtype-mismatch",
+            with(typed("f32", "bool", &[2, 3])),
+            Layout,
+            "\"bool\" lies in uint8",
+        ),
+        (
+            "schema-digest-uppercase-hex",
+            with(plain2().set(&at("digest"), "xxh3:00000000000000AB")),
+            Index,
+            "lower-case",
+        ),
+        (
+            "schema-digest-length",
+            with(plain2().set(&at("digest"), "xxh3:00")),
+            Index,
+            "the length of its algorithm",
+        ),
+        (
+            "schema-encoding-without-decoded-length",
+            with(plain2().set(&at("encoding"), "a")),
+            Encoding,
+            "no decoded length",
+        ),
+        (
+            "schema-decoded-length-without-encoding",
+            with(plain2().set(&at("decoded_length"), 24)),
+            Encoding,
+            "no encoding",
+        ),
+        ("schema-missing-dtype", with(plain2().without(&at("dtype"))), Index, "the dtype is missing"),
+        (
+            "schema-missing-layout",
+            with(plain2().without(&["objects", "w", "layout"])),
+            Index,
+            "the layout is missing",
+        ),
+        ("schema-empty-parts", with(plain2().set(&PART[..3], map([]))), Index, "the map of parts is empty"),
+        ("attributes-not-a-map", with(plain2().set(&["attributes"], 1)), Index, "expected map"),
+        (
+            "object-attributes-not-a-map",
+            with(plain2().set(&["objects", "w", "attributes"], 1)),
+            Index,
+            "tensor \"w\": the index is not the CBOR",
+        ),
+        ("attribute-key-not-text", with(attribute(1.into())), Index, "expected text"),
+        ("attribute-key-empty", with(attribute("".into())), Name, "is empty"),
+        ("attribute-key-nul", with(attribute("a\0".into())), Name, "holds a NUL"),
+        ("name-empty", with(objects("")), Name, "is empty"),
+        ("name-nul", with(objects("a\0b")), Name, "holds a NUL"),
+        ("name-too-long", with(objects(&long)), Name, "1025 bytes"),
+        (
+            "shape-rank-65",
+            with(index2("dense", &[1; 65], map([("data", part("f32", 4096, 4))]))),
+            Shape,
+            "more than 64 dimensions",
+        ),
+        (
+            "shape-product-overflow",
+            with(plain2().set(&["objects", "w", "shape"], [u64::MAX, 2])),
+            Shape,
+            "2^63 - 1 elements",
+        ),
+        ("blob-misaligned", with(plain2().set(&at("blob"), [4100, 24])), Offset, "at 4100 is not aligned"),
+        ("blob-offset-zero", with(plain2().set(&at("blob"), [0, 24])), Offset, "at 0 begins before 4096"),
+        ("empty-blob-offset-zero", with(empty_at(0)), Offset, "at 0 begins before 4096"),
+        ("empty-blob-misaligned", with(empty_at(4100)), Offset, "at 4100 is not aligned"),
+        ("empty-blob-out-of-bounds", with(empty_at(1 << 40)), Offset, "empty blob at 1099511627776"),
+        (
+            "blob-out-of-bounds",
+            with(plain2().set(&at("blob"), [1 << 40, 24])),
+            Offset,
+            "24 bytes at 1099511627776 lies outside",
+        ),
+        (
+            "blob-past-u64",
+            with(plain2().set(&at("blob"), [u64::MAX - 4095, u64::MAX])),
+            Offset,
+            "18446744073709551615 bytes",
+        ),
+        (
+            "blob-partial-overlap",
+            gen2(&[&BLOB, &BLOB], &overlapping(None)),
+            Overlap,
+            "overlap without being the same",
+        ),
+        (
+            "blob-overlaps-manifest",
+            with(plain2().set(&at("blob"), [8192, 24])),
+            Overlap,
+            "overlaps the index",
+        ),
+        (
+            "shard-blob-partial-overlap",
+            gen2(&[&BLOB, &BLOB], &overlapping(Some("s"))),
+            Overlap,
+            "overlap without being the same",
+        ),
+        ("shard-name-empty", with(sharded("".into())), Name, "the shard's name \"\""),
+        ("shard-name-leading-dot", with(sharded(".a".into())), Name, "the shard's name \".a\""),
+        ("shard-name-separator", with(sharded("a/b".into())), Name, "the shard's name \"a/b\""),
+        ("shard-name-traversal", with(sharded("../a".into())), Name, "the shard's name \"../a\""),
+        (
+            "shard-name-too-long",
+            with(sharded("s".repeat(65).as_str().into())),
+            Name,
+            "the shard's name \"sss",
+        ),
+        ("shard-table-key-not-text", with(sharded(1.into())), Index, "expected text"),
+        (
+            "shard-ref-not-in-table",
+            with(plain2().set(&at("shard"), "s")),
+            Index,
+            "not in the table of shards",
+        ),
+        ("shard-missing", with(sharded("s".into())), FileNotFound, "the shard \"s\""),
         (
             "dense-extra-part",
             with(plain2().set(&["objects", "w", "parts", "more"], part("f32", 4096, 24))),
             Layout,
+            "[\"data\", \"more\"]",
         ),
-        ("dense-size-mismatch", with(plain2().set(&["objects", "w", "shape"], [7])), Size),
-        ("dense-f4-size-mismatch", f4(4, &[0; 4]), Size),
+        (
+            "dense-size-mismatch",
+            with(plain2().set(&["objects", "w", "shape"], [7])),
+            Size,
+            "float32 ask for 28",
+        ),
+        ("dense-f4-size-mismatch", f4(4, &[0; 4]), Size, "rounded up"),
         (
             "csr-missing-part",
             with(index2("zt.sparse_csr/1", &[2, 3], map([("values", part("f32", 4096, 24))]))),
             Layout,
+            "[\"values\"]",
         ),
-        ("csr-signed-indices", csr_sizes(12, "i64", 24), Layout),
-        ("csr-mixed-indices", csr_sizes(12, "u32", 24), Layout),
-        ("csr-indptr-count", csr_sizes(12, "u64", 16), Size),
-        ("csr-values-size", csr_sizes(11, "u64", 24), Size),
-        ("csr-rank", with_rank("zt.sparse_csr/1", &[6]), Layout),
-        ("coo-rank", with_rank("zt.sparse_coo/1", &[]), Layout),
-        ("coo-signed-coords", coo_types(12, "i32"), Layout),
-        ("coo-narrow-coords", coo_types(12, "u16"), Layout),
-        ("coo-coords-size", coo_types(8, "u32"), Size),
+        ("csr-signed-indices", csr_sizes(12, "i64", 24), Layout, "one type, u32 or u64"),
+        ("csr-mixed-indices", csr_sizes(12, "u32", 24), Layout, "one type, u32 or u64"),
+        ("csr-indptr-count", csr_sizes(12, "u64", 16), Size, "\"indptr\" has 16 bytes"),
+        ("csr-values-size", csr_sizes(11, "u64", 24), Size, "\"values\" has 11 bytes"),
+        ("csr-rank", with_rank("zt.sparse_csr/1", &[6]), Layout, "two dimensions"),
+        ("coo-rank", with_rank("zt.sparse_coo/1", &[]), Layout, "at least one dimension"),
+        ("coo-signed-coords", coo_types(12, "i32"), Layout, "one type, u32 or u64"),
+        ("coo-narrow-coords", coo_types(12, "u16"), Layout, "one type, u32 or u64"),
+        ("coo-coords-size", coo_types(8, "u32"), Size, "\"indices\" has 24 bytes"),
     ];
-    for (rule, file, kind) in cases {
-        match from_bytes(&file) {
-            Ok(_) => panic!("{rule}: it opens"),
-            Err(err) => assert_eq!(err.kind(), kind, "{rule}: {err}"),
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.zt");
+    for (rule, file, kind, words) in cases {
+        std::fs::write(&path, &file).unwrap();
+        // A rule that is broken is the reason, and not another one that happens to have the same kind.
+        let opened = [from_bytes(&file), open(&path, Mode::Mmap, false), open(&path, Mode::Read, false)];
+        for opened in opened {
+            match opened {
+                Ok(_) => panic!("{rule}: it opens"),
+                Err(err) => {
+                    assert_eq!(err.kind(), kind, "{rule}: {err}");
+                    let is_named = err.to_string().contains(words) || kind == FileNotFound;
+                    assert!(is_named, "{rule}: {err}, which does not say {words:?}");
+                }
+            }
         }
     }
 }

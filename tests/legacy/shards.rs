@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use ztensor::{ErrorKind, Mode};
 
-use super::build::{ZT2, footer, gen2, map, part, with_blobs};
+use super::build::{Cbor, ZT2, footer, gen2, map, part, with_blobs};
 use super::{file, open};
 
 /// A copy of the sharded file of the corpus.
@@ -94,5 +94,62 @@ fn blobs_of_several_files_are_told_apart() {
             }
             reader.verify(|_, _| true).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_file_laid_over_another_takes_parts_from_both() {
+    // The base is a file of its own. Over it lies one that keeps a tensor of the base, has another one in its place, and a
+    // matrix whose values are its own and whose index components are the base's.
+    let dir = tempfile::tempdir().unwrap();
+    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let dense = |part: Cbor, len: u64| {
+        map([("layout", "dense".into()), ("shape", [len].into()), ("parts", map([("data", part)]))])
+    };
+    let far = |part: Cbor| part.set(&["shard"], "base");
+    let csr = |values: Cbor, indices: Cbor, indptr: Cbor| {
+        map([
+            ("layout", "zt.sparse_csr/1".into()),
+            ("shape", [2, 3].into()),
+            ("parts", map([("values", values), ("indices", indices), ("indptr", indptr)])),
+        ])
+    };
+    let (indices, indptr) = (part("u64", 12288, 24), part("u64", 16384, 24));
+    let base = map([(
+        "objects",
+        map([
+            ("kept", dense(part("u8", 4096, 4), 4)),
+            ("replaced", dense(part("u8", 8192, 4), 4)),
+            ("m", csr(part("u8", 20480, 3), indices.clone(), indptr.clone())),
+        ]),
+    )]);
+    let blobs: [&[u8]; 5] = [&[1; 4], &[2; 4], &words(&[0, 2, 1]), &words(&[0, 2, 3]), &[7, 8, 9]];
+    let file = gen2(&blobs, &base.bytes());
+    fs::write(dir.path().join("m-base.zt"), &file).unwrap();
+    let over = map([
+        (
+            "objects",
+            map([
+                ("kept", dense(far(part("u8", 4096, 4)), 4)),
+                ("replaced", dense(part("u8", 4096, 4), 4)),
+                ("m", csr(part("u8", 8192, 3), far(indices), far(indptr))),
+            ]),
+        ),
+        ("shards", map([("base", map([("size", (file.len() as u64).into())]))])),
+    ]);
+    let path = dir.path().join("m.zt");
+    fs::write(&path, gen2(&[&[5; 4], &[4, 5, 6]], &over.bytes())).unwrap();
+    for mode in [Mode::Mmap, Mode::Read] {
+        let reader = open(&path, mode, true).unwrap();
+        let dense = |name| reader.read_dense::<u8>(name).unwrap();
+        assert_eq!((dense("kept"), dense("replaced")), (vec![1; 4], vec![5; 4]));
+        let batch = reader.read_many(&[reader.find("m").unwrap()], None).unwrap();
+        assert_eq!(batch.buffer(0).unwrap().as_slice(), [4, 5, 6]);
+        assert_eq!(batch.buffer(1).unwrap().as_slice(), words(&[0, 2, 1]));
+        assert_eq!(batch.buffer(2).unwrap().as_slice(), words(&[0, 2, 3]));
+        reader.verify(|_, _| true).unwrap();
+        // The base can be opened by itself.
+        let base = open(&dir.path().join("m-base.zt"), mode, true).unwrap();
+        assert_eq!(base.read_dense::<u8>("replaced").unwrap(), [2; 4]);
     }
 }

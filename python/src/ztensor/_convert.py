@@ -46,7 +46,8 @@ def convert(
 
     Tensors are read and written one after the other, small ones some 16 MiB at a time. So memory follows the largest tensor
     that is compressed in `src`, never the file; raw data of a mapped file is passed on from the mapping. With
-    ``mode='read'`` it follows the largest tensor of all.
+    ``mode='read'`` it follows the largest tensor of all. Pages of a mapped file count as resident too, but are the system's
+    to take back; where a limit on resident memory does not know that, ``mode='read'`` keeps below it.
 
     Parameters
     ----------

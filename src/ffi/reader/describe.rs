@@ -10,6 +10,7 @@ use crate::ffi::buffer::ZtBuffer;
 use crate::ffi::guard::guard;
 use crate::ffi::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole};
 use crate::ffi::pointer::{Out, borrow, c_text};
+use crate::ffi::table::Table;
 use crate::index::{ComponentInfo, Encoding, Frames, Index, TensorInfo};
 use crate::metadata::{self, Metadata};
 use crate::source::{Buffer, Memory};
@@ -82,19 +83,35 @@ pub struct ZtTensor {
 
 /// All descriptions of a file. The arrays never change, so pointers into them stay valid.
 pub(super) struct Descriptions {
-    tensors: Vec<ZtTensor>,
-    _components: Vec<ZtComponent>,
+    tensors: Table<ZtTensor>,
+    _components: Table<ZtComponent>,
 }
 
 impl Descriptions {
-    fn of(index: &Index) -> Self {
-        let components: Vec<ZtComponent> =
-            index.iter().flat_map(|info| info.components()).map(|part| describe_component(&part)).collect();
-        let tensors = index
-            .iter()
-            .map(|info| describe_tensor(&info, index.names(), components[info.first_component()..].as_ptr()))
-            .collect();
-        Self { tensors, _components: components }
+    fn of(index: &Index) -> Result<Self> {
+        let end = |info: TensorInfo<'_>| info.first_component() + info.components().len();
+        let count = index.len().checked_sub(1).and_then(|last| index.get(last)).map_or(0, end);
+        let parts = index.iter().flat_map(|info| info.components());
+        let components = Table::new(count, parts.map(|part| describe_component(&part)))?;
+        let tensors = index.iter().map(|info| {
+            describe_tensor(&info, index.names(), components.as_ptr().wrapping_add(info.first_component()))
+        });
+        Ok(Self { tensors: Table::new(index.len(), tensors)?, _components: components })
+    }
+}
+
+impl ZtReader {
+    /// The descriptions of all tensors, which the first call makes.
+    fn descriptions(&self) -> Result<&Table<ZtTensor>> {
+        let found = match self.descriptions.get() {
+            Some(found) => found,
+            // Another thread may be faster; both make the same.
+            None => {
+                let made = Descriptions::of(self.reader.index())?;
+                self.descriptions.get_or_init(|| made)
+            }
+        };
+        Ok(&found.tensors)
     }
 }
 
@@ -133,6 +150,7 @@ fn describe_component(part: &ComponentInfo<'_>) -> ZtComponent {
 
 /// `names` is the index's arena of names, in which each is followed by a NUL.
 fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComponent) -> ZtTensor {
+    let layout = info.layout().known();
     ZtTensor {
         name: names[info.name_start()..].as_ptr().cast(),
         name_len: info.name().len(),
@@ -141,11 +159,14 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
         components,
         component_count: info.components().len(),
         len: info.len_bytes(),
-        blocksize: info.frame().and_then(|frame| frame.blocksize).unwrap_or_default(),
+        blocksize: layout
+            .filter(|layout| layout.is_blocked())
+            .and_then(|_| info.blocksize())
+            .unwrap_or_default(),
         dtype_name: info.dtype_c_name().as_ptr(),
         layout_name: info.layout_c_name().as_ptr(),
         dtype: info.dtype().known().map_or(0, DType::code),
-        layout: info.layout().known().map_or(0, |layout| layout as ZtLayout),
+        layout: layout.map_or(0, |layout| layout as ZtLayout),
         has_attributes: info.has_attributes().into(),
         reserved: 0,
     }
@@ -159,7 +180,7 @@ fn describe_tensor(info: &TensorInfo<'_>, names: &str, components: *const ZtComp
 ///
 /// Ownership: the array and all that it points to belong to the reader and live as long.
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_MEMORY. On error nothing is written.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_tensors(
@@ -173,8 +194,7 @@ pub unsafe extern "C" fn zt_reader_tensors(
         // SAFETY: the caller lends the places for the results.
         let (tensors, count) =
             unsafe { (Out::new(out_tensors, "out_tensors")?, Out::new(out_count, "out_count")?) };
-        let descriptions =
-            &reader.descriptions.get_or_init(|| Descriptions::of(reader.reader.index())).tensors;
+        let descriptions = reader.descriptions()?;
         tensors.set(descriptions.as_ptr());
         count.set(descriptions.len());
         Ok(())
@@ -183,8 +203,8 @@ pub unsafe extern "C" fn zt_reader_tensors(
 
 /// Describes one tensor.
 ///
-/// `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows. The
-/// description's `components` is `out_components`.
+/// `capacity` components fit at `out_components`; 3 are enough for every layout that this library knows, 255 for any
+/// tensor. The description's `components` is `out_components`.
 ///
 /// Ownership: the structs are the caller's; what they point to besides belongs to the reader and lives as long.
 /// Threads: any.

@@ -216,8 +216,8 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
 /// with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
 ///
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob;
-/// ZT_ERR_CANCELLED; ZT_ERR_IO, ZT_ERR_TRUNCATED.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob; ZT_ERR_LAYOUT in a
+/// file of "zt/2" for a bool that is neither 0 nor 1; ZT_ERR_CANCELLED; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_verify(

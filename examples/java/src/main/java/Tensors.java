@@ -40,6 +40,8 @@ public final class Tensors {
 
         int zt_reader_find(Pointer reader, String name, LongByReference number);
 
+        int zt_reader_describe(Pointer reader, long number, TensorInfo tensor, ComponentInfo[] components, long capacity);
+
         int zt_reader_read(Pointer reader, long tensor, long component, int verify, PointerByReference buffer);
 
         void zt_reader_free(Pointer reader);
@@ -85,6 +87,47 @@ public final class Tensors {
         public int dtype;
         public int layout;
         public int level;
+        public int reserved;
+    }
+
+    @Structure.FieldOrder({
+        "roleName", "dtypeName", "encodingName", "offset", "storedLen", "len", "chunkLen", "crc32", "hasCrc32", "role",
+        "dtype", "encoding", "filter"
+    })
+    public static class ComponentInfo extends Structure {
+        public Pointer roleName;
+        public Pointer dtypeName;
+        public Pointer encodingName;
+        public long offset;
+        public long storedLen;
+        public long len;
+        public long chunkLen;
+        public int crc32;
+        public int hasCrc32;
+        public int role;
+        public int dtype;
+        public int encoding;
+        public int filter;
+    }
+
+    @Structure.FieldOrder({
+        "name", "nameLen", "shape", "ndim", "components", "componentCount", "len", "blocksize", "dtypeName", "layoutName",
+        "dtype", "layout", "hasAttributes", "reserved"
+    })
+    public static class TensorInfo extends Structure {
+        public Pointer name;
+        public long nameLen;
+        public Pointer shape;
+        public long ndim;
+        public Pointer components;
+        public long componentCount;
+        public long len;
+        public long[] blocksize = new long[2];
+        public Pointer dtypeName;
+        public Pointer layoutName;
+        public int dtype;
+        public int layout;
+        public int hasAttributes;
         public int reserved;
     }
 
@@ -190,11 +233,24 @@ public final class Tensors {
         }
     }
 
-    private static byte[] read(Pointer reader, String name, int component) {
-        LongByReference number = new LongByReference();
+    /** Whether layout, shape and element types are those of a tensor. */
+    private static boolean isAlike(Pointer reader, long number, Tensor tensor) {
+        TensorInfo info = new TensorInfo();
+        // Every layout has three components or fewer.
+        ComponentInfo[] parts = (ComponentInfo[]) new ComponentInfo().toArray(3);
+        check(LIBRARY.zt_reader_describe(reader, number, info, parts, parts.length));
+        boolean isAlike = info.layout == tensor.layout
+                && info.componentCount == tensor.parts.size()
+                && Arrays.equals(info.shape.getLongArray(0, (int) info.ndim), tensor.shape);
+        for (int i = 0; i < tensor.parts.size(); i++) {
+            isAlike &= parts[i].dtype == tensor.parts.get(i).dtype;
+        }
+        return isAlike;
+    }
+
+    private static byte[] read(Pointer reader, long number, int component) {
         PointerByReference out = new PointerByReference();
-        check(LIBRARY.zt_reader_find(reader, name, number));
-        check(LIBRARY.zt_reader_read(reader, number.getValue(), component, ZTensor.VERIFY_ON, out));
+        check(LIBRARY.zt_reader_read(reader, number, component, ZTensor.VERIFY_ON, out));
         Pointer buffer = out.getValue();
         try {
             // getByteBuffer() would give the same bytes without a copy, for as long as the buffer is not freed.
@@ -210,8 +266,14 @@ public final class Tensors {
         Pointer reader = out.getValue();
         try {
             for (Tensor tensor : TENSORS) {
+                LongByReference found = new LongByReference();
+                check(LIBRARY.zt_reader_find(reader, tensor.name, found));
+                long number = found.getValue();
+                if (!isAlike(reader, number, tensor)) {
+                    throw new IllegalStateException(tensor.name + " is of another kind");
+                }
                 for (int i = 0; i < tensor.parts.size(); i++) {
-                    if (!Arrays.equals(read(reader, tensor.name, i), tensor.parts.get(i).bytes)) {
+                    if (!Arrays.equals(read(reader, number, i), tensor.parts.get(i).bytes)) {
                         throw new IllegalStateException(tensor.name + ", component " + i + ", holds something else");
                     }
                 }
