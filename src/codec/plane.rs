@@ -231,12 +231,15 @@ impl Encoder {
     /// Whether eight bytes in a row come again more often than by accident.
     fn has_matches(&mut self, sample: &[u8]) -> bool {
         self.seen.fill(0);
-        let again = sample.windows(8).filter(|window| {
-            let word = window.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let mut again = 0;
+        for at in 0..sample.len().saturating_sub(7) {
+            let Some(bytes) = sample[at..].first_chunk() else { break };
+            let word = u64::from_le_bytes(*bytes);
             let slot = &mut self.seen[(word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
-            std::mem::replace(slot, word) == word
-        });
-        again.count() > sample.len() / 64
+            again += usize::from(*slot == word);
+            *slot = word;
+        }
+        again > sample.len() / 64
     }
 
     /// How many bytes a plane takes as literals.

@@ -108,6 +108,12 @@ impl<'a> Cursor<'a> {
     /// Text in UTF-8; binary is no text.
     #[inline]
     pub(super) fn text(&mut self, what: &str) -> Result<&'a str> {
+        utf8(self.raw_text(what)?, what)
+    }
+
+    /// The bytes of a text, which [`utf8`] judges.
+    #[inline]
+    pub(super) fn raw_text(&mut self, what: &str) -> Result<&'a [u8]> {
         let len = match self.marker()? {
             marker @ 0xa0..=0xbf => usize::from(marker & 31),
             0xd9 => self.number(1)? as usize,
@@ -115,10 +121,7 @@ impl<'a> Cursor<'a> {
             0xdb => self.number(4)? as usize,
             marker => return Err(unexpected(marker, what)),
         };
-        match str::from_utf8(self.take(len)?) {
-            Ok(text) => Ok(text),
-            Err(err) => fail!(Index, "{what} is not UTF-8: {err}"),
-        }
+        self.take(len)
     }
 
     /// An integer that is not negative, however it is spelled.
@@ -297,6 +300,15 @@ impl Packer {
         rmp_serde::encode::write(&mut self.bytes, value).map_err(|err| {
             Error::new(ErrorKind::Limit, format!("the index cannot be written as MessagePack: {err}"))
         })
+    }
+}
+
+/// Text from the bytes of one.
+#[inline]
+pub(super) fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
+    match str::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(err) => fail!(Index, "{what} is not UTF-8: {err}"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::msgpack::{Cursor, Packed};
+use super::msgpack::{Cursor, Packed, utf8};
 use super::symbol::Symbol;
 use super::{Attributes, Check, ComponentRecord, EncodingRecord, Index, RAW, check_name};
 use crate::codec::Filter;
@@ -120,16 +120,20 @@ fn too_much() -> Error {
 /// The symbol of a name, remembered for the next record, which mostly has the same.
 #[derive(Debug, Default)]
 struct Last<'a> {
-    name: &'a str,
+    name: Option<&'a [u8]>,
     symbol: Symbol,
 }
 
 impl<'a> Last<'a> {
     #[inline]
-    fn symbol(&mut self, name: &'a str, find: impl FnOnce(&str) -> Result<Symbol>) -> Result<Symbol> {
-        // No name is empty at first, but for one that is not known either.
-        if name.is_empty() || self.name != name {
-            *self = Self { name, symbol: find(name)? };
+    fn symbol(
+        &mut self,
+        name: &'a [u8],
+        what: &str,
+        find: impl FnOnce(&str) -> Result<Symbol>,
+    ) -> Result<Symbol> {
+        if self.name != Some(name) {
+            *self = Self { symbol: find(utf8(name, what)?)?, name: Some(name) };
         }
         Ok(self.symbol)
     }
@@ -196,13 +200,13 @@ impl<'a> Parser<'a> {
         let name = cursor.text("a tensor's name")?;
         self.name = Some(name);
         ensure!(count >= 5, Index, "a tensor record has {count} fields, it has five at least");
-        let dtype = cursor.text("a tensor's dtype")?;
+        let dtype = cursor.raw_text("a tensor's dtype")?;
         for _ in 0..cursor.array("a tensor's shape")? {
             self.memory.room(&mut self.index.dims)?;
             self.index.dims.push(cursor.uint("a dimension")?);
         }
         cursor.leave(0)?;
-        let layout = cursor.text("a tensor's layout")?;
+        let layout = cursor.raw_text("a tensor's layout")?;
         for _ in 0..cursor.array("an array of component records")? {
             self.component(cursor)?;
         }
@@ -210,8 +214,12 @@ impl<'a> Parser<'a> {
         let attributes = if count > 5 { Some(self.key_values(cursor)?) } else { None };
         cursor.leave(count.saturating_sub(6))?;
         let (index, memory) = (&mut self.index, &mut self.memory);
-        let dtype = self.dtype.symbol(dtype, |name| find((index, memory), name, Index::dtype_symbol))?;
-        let layout = self.layout.symbol(layout, |name| find((index, memory), name, Index::layout_symbol))?;
+        let dtype = self
+            .dtype
+            .symbol(dtype, "a tensor's dtype", |name| find((index, memory), name, Index::dtype_symbol))?;
+        let layout = self
+            .layout
+            .symbol(layout, "a tensor's layout", |name| find((index, memory), name, Index::layout_symbol))?;
         check_name(name)?;
         memory.take(NAME_LEN)?;
         memory.room(&mut index.tensors)?;
@@ -234,8 +242,8 @@ impl<'a> Parser<'a> {
     fn component(&mut self, cursor: &mut Cursor<'a>) -> Result<()> {
         let count = cursor.array("a component record: [role, dtype, offset, size, crc32, encoding]")?;
         ensure!(count >= 5, Index, "a component record has {count} fields, it has five at least");
-        let role = cursor.text("a component's role")?;
-        let dtype = cursor.text("a component's dtype")?;
+        let role = cursor.raw_text("a component's role")?;
+        let dtype = cursor.raw_text("a component's dtype")?;
         let offset = cursor.uint("a component's offset")?;
         let size = cursor.uint("a component's size")?;
         let crc32 = match cursor.nil() {
@@ -245,8 +253,12 @@ impl<'a> Parser<'a> {
         let encoding = if count > 5 && !cursor.nil() { self.encoding(cursor)? } else { RAW };
         cursor.leave(count.saturating_sub(6))?;
         let (index, memory) = (&mut self.index, &mut self.memory);
-        let role = self.role.symbol(role, |name| find((index, memory), name, Index::role_symbol))?;
-        let dtype = self.part_dtype.symbol(dtype, |name| find((index, memory), name, Index::dtype_symbol))?;
+        let role = self
+            .role
+            .symbol(role, "a component's role", |name| find((index, memory), name, Index::role_symbol))?;
+        let dtype = self
+            .part_dtype
+            .symbol(dtype, "a component's dtype", |name| find((index, memory), name, Index::dtype_symbol))?;
         memory.room(&mut index.components)?;
         index.components.push(ComponentRecord {
             offset,
