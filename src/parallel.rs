@@ -16,6 +16,12 @@ pub(crate) fn thread_count(asked: usize) -> usize {
     count.min(MAX)
 }
 
+/// How many threads help the calling one in [`in_order`], of `threads` that may be at work, where the calling one has
+/// little to do itself.
+pub(crate) fn helper_count(threads: usize) -> usize {
+    if threads > 1 { threads } else { 0 }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -80,22 +86,22 @@ pub(crate) fn for_each<T: Send, S>(
     queue.into_inner().unwrap_or_else(PoisonError::into_inner).failure.map_or(Ok(()), |(_, err)| Err(err))
 }
 
-/// Does `work` on items on `threads` threads and hands the results, in the items' order, to `consume` on the
-/// calling thread. At most `2 * threads` results wait at a time.
+/// Does `work` on items on `helpers` threads and hands the results, in the items' order, to `consume` on the
+/// calling thread. At most `2 * helpers` results wait at a time.
 ///
-/// With one thread everything happens on the calling one.
+/// Without helpers everything happens on the calling thread.
 ///
 /// # Errors
 ///
 /// The first error in the items' order, of `work` or of `consume`; nothing is consumed after it.
 pub(crate) fn in_order<T: Sync, S, R: Send>(
-    threads: usize,
+    helpers: usize,
     items: &[T],
     set_up: impl Fn() -> Result<S> + Sync,
     work: impl Fn(&mut S, &T) -> Result<R> + Sync,
     mut consume: impl FnMut(&T, R) -> Result<()>,
 ) -> Result<()> {
-    let threads = threads.min(items.len());
+    let helpers = if items.len() > 1 { helpers.min(items.len()) } else { 0 };
     let one_by_one = |consume: &mut dyn FnMut(&T, R) -> Result<()>| {
         let mut state = None;
         items.iter().try_for_each(|item| {
@@ -107,7 +113,7 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
             consume(item, result)
         })
     };
-    if threads <= 1 {
+    if helpers == 0 {
         return one_by_one(&mut consume);
     }
 
@@ -120,7 +126,7 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
         results: VecDeque<Option<Result<R>>>,
         stop: bool,
     }
-    let window = 2 * threads;
+    let window = 2 * helpers;
     let shared = Mutex::new(Shared { next: 0, consumed: 0, results: VecDeque::new(), stop: false });
     let (ready, room) = (Condvar::new(), Condvar::new());
 
@@ -169,7 +175,7 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
         }
     };
     thread::scope(|scope| {
-        let helpers = spawn(scope, threads, run);
+        let helpers = spawn(scope, helpers, run);
         if helpers.is_empty() {
             return one_by_one(&mut consume);
         }
@@ -247,11 +253,11 @@ mod tests {
 
     #[test]
     fn results_arrive_in_order() {
-        for threads in [1, 2, 5] {
+        for helpers in [0, 1, 2, 5] {
             let items: Vec<usize> = (0..500).collect();
             let mut seen = Vec::new();
             in_order(
-                threads,
+                helpers,
                 &items,
                 || Ok(()),
                 |(), item| Ok(item * 2),
@@ -267,11 +273,11 @@ mod tests {
 
     #[test]
     fn nothing_is_consumed_after_a_failure() {
-        for threads in [1, 2, 5] {
+        for helpers in [0, 1, 2, 5] {
             let items: Vec<usize> = (0..500).collect();
             let mut seen = 0;
             let result = in_order(
-                threads,
+                helpers,
                 &items,
                 || Ok(()),
                 |(), item| if *item == 100 { Err(error(*item)) } else { Ok(()) },

@@ -241,8 +241,14 @@ impl Writer {
         let (mut sink, index) = (sink.gather(), &mut self.index);
         let pieces = cut(&pending);
         let spares = Spares::default();
+        let helpers = if pending.iter().any(|part| part.coding.is_some()) {
+            parallel::helper_count(self.threads)
+        } else {
+            // A checksum takes a fraction of the time of a write, so one or two keep ahead of the thread that writes.
+            (self.threads - 1).min(2)
+        };
         parallel::in_order(
-            self.threads,
+            helpers,
             &group(&pieces),
             || Ok(Encoders::None),
             |encoders, group| {

@@ -75,7 +75,7 @@ impl Reader {
         let (mut done, mut reported) = (0, 0);
         let mut so_far = Hasher::new();
         parallel::in_order(
-            self.threads,
+            parallel::helper_count(self.threads),
             &pieces,
             || Ok((Decoder::new()?, Vec::new(), Vec::new())),
             |(decoder, scratch, decoded), piece| {
