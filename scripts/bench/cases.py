@@ -47,12 +47,17 @@ class Operation:
 
 @dataclass(frozen=True)
 class Case:
-    """One question to several subjects. `factor` multiplies the runs; `once` is for what is the same every time."""
+    """One question to several subjects. `factor` multiplies the runs; `once` is for what is the same every time.
+
+    With `anew`, every subject's file is made again for each turn, in another order: a file that is made first, or in memory
+    that was in use, may lie in smaller or more scattered pages, and be read a fifth slower whoever reads it.
+    """
 
     workload: str
     subjects: dict[str, Callable[[Work], Operation]]
     factor: int = 1
     once: bool = False
+    anew: bool = False
 
 
 # Touching.
@@ -622,6 +627,7 @@ CASES: dict[str, Case] = {
             PEER_1: loading(MODEL, subjects.PEER_1_FILES, "model.1.zt", sum_all),
             PEER_2: loading(MODEL, subjects.PEER_2_FILES, "model.2.zt", sum_all),
         },
+        anew=True,
     ),
     "read model into owned memory": Case(
         "model",
