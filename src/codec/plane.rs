@@ -244,7 +244,9 @@ impl Encoder {
 
     /// How many bytes a plane takes as literals.
     fn literals_len(&mut self, plane: &[u8]) -> Result<usize> {
-        if let Some(len) = self.huffman.encoded_len(plane) {
+        // Each block has a code of its own.
+        let lens = plane.chunks(MAX_BLOCK).map(|block| self.huffman.encoded_len(block));
+        if let Some(len) = lens.sum::<Option<usize>>() {
             return Ok(len);
         }
         let len = compress(&mut self.literals, plane, &mut self.with_literals)?;

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ztensor import _dtypes
 from ztensor._ffi import lib
 from ztensor._parts import Raw, Specs
 from ztensor.errors import UnsupportedTensorError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def as_array(value: Any, name: str, role: str = "") -> npt.NDArray[Any]:

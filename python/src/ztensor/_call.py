@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +73,8 @@ def take_text(pointer: Any) -> Json:
 
 def take_json(pointer: Any) -> dict[str, Any]:
     """The key-values in a ``ZtBuffer *`` of JSON, which is freed."""
+    import json
+
     found: dict[str, Any] = json.loads(take_text(pointer))
     return {key: _untagged(value) for key, value in found.items()}
 
@@ -87,6 +88,8 @@ def to_json(metadata: Mapping[str, Any] | Json | None, what: str) -> bytes:
         return b""
     if isinstance(metadata, Json):
         return metadata
+    import json  # few files have key-values
+
     if not isinstance(metadata, Mapping):
         raise ArgumentError(f"{what} is a mapping from str to values, not {type(metadata).__name__}")
     try:

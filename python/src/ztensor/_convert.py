@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from typing import Any, Callable, Union
@@ -162,6 +161,8 @@ class _Source:
         text = take_text(out[0])
         if not is_blocked:
             return text
+        import json
+
         found = json.loads(text)
         del found["blocksize"]
         return Json(json.dumps(found, ensure_ascii=False).encode("utf-8")) if found else None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ztensor import _structs
 from ztensor._ffi import ffi, lib
 from ztensor._paths import get_library
 from ztensor._torch import torch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: The major version of DLPack whose structures the library knows.
 _MAJOR = 1

@@ -6,10 +6,9 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 import numpy as np
-import numpy.typing as npt
 
 from ztensor import _arrays, _structs
 from ztensor._call import check, encode_name, error, refusal, to_json
@@ -17,6 +16,9 @@ from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
 from ztensor._reader import thread_count
 from ztensor.errors import ArgumentError, StateError, UnsupportedTensorError, ZTensorError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["Writer"]
 
