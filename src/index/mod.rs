@@ -100,6 +100,13 @@ struct TensorRecord {
     component_count: u8,
 }
 
+impl TensorRecord {
+    /// The tensor's name, among all names.
+    fn name_in<'n>(&self, names: &'n str) -> &'n str {
+        &names[self.name_start as usize..][..self.name_len as usize]
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ComponentRecord {
     pub(crate) offset: u64,
@@ -230,8 +237,7 @@ impl Index {
     }
 
     fn name_of(&self, at: u32) -> &str {
-        let record = &self.tensors[at as usize];
-        &self.names[record.name_start as usize..][..record.name_len as usize]
+        self.tensors[at as usize].name_in(&self.names)
     }
 
     /// Enters the tensor's name into the table; false if the name is there already.
@@ -247,10 +253,8 @@ impl Index {
     /// Enters a name that is not in the table.
     fn insert_name(&mut self, at: u32, hash: u64) {
         let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
-        self.by_name.insert_unique(hash, at, |&other| {
-            let record = &tensors[other as usize];
-            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
-        });
+        self.by_name
+            .insert_unique(hash, at, |&other| hasher.hash_one(tensors[other as usize].name_in(names)));
     }
 
     fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
@@ -337,10 +341,7 @@ impl Index {
     /// Makes room for more tensors.
     pub(crate) fn reserve(&mut self, count: usize) {
         let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
-        self.by_name.reserve(count, |&at| {
-            let record = &tensors[at as usize];
-            hasher.hash_one(&names[record.name_start as usize..][..record.name_len as usize])
-        });
+        self.by_name.reserve(count, |&at| hasher.hash_one(tensors[at as usize].name_in(names)));
     }
 
     /// Adds a tensor that a writer has stored. Its name keeps the rules and is a new one, of this hash; the components
