@@ -1210,6 +1210,21 @@ void *zt_buffer_data(const ZtBuffer *buffer);
 size_t zt_buffer_len(const ZtBuffer *buffer);
 
 /**
+ * Copies all of a buffer's bytes to memory of the caller, on up to `threads` threads, 0 for as many as the machine has.
+ *
+ * Where that memory is large and has not been touched yet, the system is asked for huge pages.
+ *
+ * Ownership: `len` bytes at `out` stay the caller's.
+ * Threads: any; nobody else uses the bytes at `out` meanwhile.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what zt_buffer_len() gives). On error nothing is written.
+ * Since: ABI 1.
+ */
+ZtStatus zt_buffer_copy(const ZtBuffer *buffer,
+                        void *out,
+                        size_t len,
+                        size_t threads);
+
+/**
  * Frees a buffer. NULL is fine.
  *
  * Its memory goes when no other buffer or batch shares it.

@@ -168,6 +168,9 @@ fn touch(buffer: *const ZtBuffer) -> usize {
         if !data.is_null() {
             let bytes = std::slice::from_raw_parts_mut(data, len);
             bytes.iter_mut().for_each(|byte| *byte = std::hint::black_box(*byte));
+            let mut copy = vec![0u8; len];
+            assert_eq!(zt_buffer_copy(buffer, copy.as_mut_ptr().cast(), len, 1), ZT_OK);
+            assert_eq!(copy, bytes);
         }
         len
     }

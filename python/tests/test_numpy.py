@@ -53,6 +53,15 @@ def test_the_bytes_are_the_files(compress: bool | int, path: Path) -> None:
     assert path.read_bytes() == ztn.save(ARRAYS, metadata, compress=compress)
 
 
+def test_large_bytes_are_the_files_for_any_number_of_threads(path: Path) -> None:
+    arrays = {"large": np.arange(3_000_000, dtype=np.float32), "small": np.arange(3)}
+    ztn.save_file(arrays, path)
+    for threads in (None, 1, 2, 3):
+        data = ztn.save(arrays, threads=threads)
+        assert type(data) is bytes and data == path.read_bytes() and hash(data) == hash(path.read_bytes())
+        assert data is not ztn.save(arrays, threads=threads)
+
+
 def test_compression_reaches_every_array(path: Path) -> None:
     ztn.save_file({"a": np.zeros(10_000), "b": np.ones(10_000, np.int32)}, path, compress=True)
     with ztensor.Reader(path) as reader:

@@ -17,6 +17,7 @@ import argparse
 import ctypes
 import gc
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -50,7 +51,8 @@ class Case:
     """One question to several subjects. `factor` multiplies the runs; `once` is for what is the same every time.
 
     With `anew`, every subject's file is made again for each turn, in another order: a file that is made first, or in memory
-    that was in use, may lie in smaller or more scattered pages, and be read a fifth slower whoever reads it.
+    that was in use, may lie in smaller or more scattered pages, and be read a fifth slower whoever reads it. `at_hand` says how
+    many bytes of memory the machine is to have at hand for an operation that takes memory of its own.
     """
 
     workload: str
@@ -58,6 +60,7 @@ class Case:
     factor: int = 1
     once: bool = False
     anew: bool = False
+    at_hand: int = 0
 
 
 # Touching.
@@ -444,6 +447,8 @@ NAMES = {
     "pwrite_in_place": "bare pwrite in place",
 }
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+#: More memory than compression and decompression in memory take.
+AT_HAND = 512 * workloads.MIB
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 CODECS = {
     "ztensor": subjects.ZTENSOR_CODEC,
@@ -467,7 +472,12 @@ def levels(workload: str, make: Make) -> Case:
 
     both = {"ztensor": subjects.ZTENSOR_19, "ztensor level 3": subjects.ZTENSOR_CODEC}
     threads = os.cpu_count() or 1
-    return Case(workload, {name: compressing(part, codec, threads) for name, codec in both.items()}, once=True)
+    return Case(
+        workload,
+        {name: compressing(part, codec, threads) for name, codec in both.items()},
+        once=True,
+        at_hand=AT_HAND,
+    )
 
 
 def weight_cases() -> dict[str, Case]:
@@ -477,11 +487,14 @@ def weight_cases() -> dict[str, Case]:
         make = lambda work, dtype=dtype: workloads.weights(work, dtype)
         for threads in (1, 2):
             found[f"weights {short} compress, threads {threads}"] = Case(
-                "weights", {name: compressing(make, codec, threads) for name, codec in CODECS.items()}
+                "weights",
+                {name: compressing(make, codec, threads) for name, codec in CODECS.items()},
+                at_hand=AT_HAND,
             )
             found[f"weights {short} decompress, threads {threads}"] = Case(
                 "weights",
                 {name: decompressing(make, codec, f"{short}.{name}", threads) for name, codec in CODECS.items()},
+                at_hand=AT_HAND,
             )
         found[f"weights {short} level 19"] = levels("weights", make)
     return found
@@ -497,6 +510,7 @@ def graph_cases() -> dict[str, Case]:
                 "zstd-3": compressing(graph_indices(dtype), subjects.ZSTD, 1),
                 "blosc2": compressing(graph_indices(dtype), subjects.BLOSC2, os.cpu_count() or 1),
             },
+            at_hand=AT_HAND,
         )
         for dtype in ("int64", "int32")
     }
@@ -509,11 +523,12 @@ def bag_cases() -> dict[str, Case]:
         make = lambda work, name=name: {"data": workloads.bag(work, name)}
         both = {"ztensor": subjects.ZTENSOR_CODEC, "zstd-3": subjects.ZSTD}
         found[f"bag {name} compress"] = Case(
-            "bag", {subject: compressing(make, codec, 1) for subject, codec in both.items()}
+            "bag", {subject: compressing(make, codec, 1) for subject, codec in both.items()}, at_hand=AT_HAND
         )
         found[f"bag {name} decompress"] = Case(
             "bag",
             {subject: decompressing(make, codec, f"{name}.{subject}", 1) for subject, codec in both.items()},
+            at_hand=AT_HAND,
         )
         found[f"bag {name} level 19"] = levels("bag", make)
     return found
@@ -636,6 +651,7 @@ CASES: dict[str, Case] = {
             "safetensors pread": loading(MODEL, subjects.SAFETENSORS_PREAD, "model.safetensors"),
             "bare read": loading(MODEL, subjects.BARE_READ, "model.raw", sums=False),
         },
+        at_hand=3072 * workloads.MIB,
     ),
     "peak memory, save raw": Case("model", {"ztensor": saving(MODEL, subjects.ZTENSOR)}),
     "peak memory, save compressed": Case("model", {"ztensor": saving(MODEL, subjects.ZTENSOR_COMPRESSED)}),
@@ -692,10 +708,26 @@ CASES: dict[str, Case] = {
 }
 
 
-def measure(operation: Operation) -> dict[str, Any]:
+def have_at_hand(size: int) -> None:
+    """Use so much memory and give it back to the system, as a program does that ran before.
+
+    A virtual machine may give memory that nobody uses back to its host; a page that comes from there takes up to thirty
+    times as long as one that was in use a moment ago, whoever takes it.
+    """
+    if not size:
+        return
+    huge = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    huge.madvise(mmap.MADV_HUGEPAGE)
+    for at in range(0, size, PAGE):
+        huge[at] = 1
+    huge.close()
+
+
+def measure(operation: Operation, at_hand: int) -> dict[str, Any]:
     """Time an operation, and find how far memory rises."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what the preparation freed is not there to be used again
+    have_at_hand(at_hand)
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
     before = status("VmRSS")
     start = time.perf_counter()
@@ -727,7 +759,7 @@ def main() -> None:
     folder = options.folder / case.workload
     folder.mkdir(parents=True, exist_ok=True)
     operation = case.subjects[options.subject](Work(folder, options.quick))
-    print(json.dumps(measure(operation)), flush=True)
+    print(json.dumps(measure(operation, case.at_hand)), flush=True)
     os._exit(0)  # freeing a gigabyte takes time that nobody measures
 
 

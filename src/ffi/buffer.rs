@@ -6,7 +6,8 @@ use std::ptr;
 
 use super::ZtStatus;
 use super::guard::{guard, guard_value};
-use super::pointer::{Out, borrow, free, handle, into_handle};
+use super::pointer::{Out, array_mut, borrow, free, handle, into_handle};
+use crate::error::ensure;
 use crate::plan::{Batch, Span};
 use crate::source::Buffer;
 
@@ -90,6 +91,32 @@ pub unsafe extern "C" fn zt_buffer_data(buffer: *const ZtBuffer) -> *mut c_void 
 pub unsafe extern "C" fn zt_buffer_len(buffer: *const ZtBuffer) -> usize {
     // SAFETY: the caller lends a handle.
     guard_value(0, || unsafe { borrow(buffer) }.map_or(0, |it| it.buffer.len()))
+}
+
+/// Copies all of a buffer's bytes to memory of the caller, on up to `threads` threads, 0 for as many as the machine has.
+///
+/// Where that memory is large and has not been touched yet, the system is asked for huge pages.
+///
+/// Ownership: `len` bytes at `out` stay the caller's.
+/// Threads: any; nobody else uses the bytes at `out` meanwhile.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what zt_buffer_len() gives). On error nothing is written.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_buffer_copy(
+    buffer: *const ZtBuffer,
+    out: *mut c_void,
+    len: usize,
+    threads: usize,
+) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let buffer = unsafe { borrow(buffer) }?;
+        // SAFETY: the caller lends the bytes, which nobody else uses.
+        let out = unsafe { array_mut(out.cast::<u8>(), len, "out") }?;
+        let (from, to) = (buffer.buffer.as_slice().as_ptr_range(), out.as_ptr_range());
+        ensure!(from.end <= to.start || to.end <= from.start, Argument, "out is part of the buffer");
+        buffer.buffer.copy_to(out, threads)
+    })
 }
 
 /// Frees a buffer. NULL is fine.

@@ -3,6 +3,12 @@
 use std::sync::Arc;
 
 use super::Memory;
+use super::memory::advise_huge_pages;
+use crate::error::{Result, ensure};
+use crate::parallel;
+
+/// Bytes that a thread copies at a time.
+const COPIED_LEN: usize = 4 * 1024 * 1024;
 
 /// Bytes of a tensor. Copies of this handle refer to the same bytes.
 #[derive(Debug, Clone)]
@@ -26,6 +32,26 @@ impl Buffer {
     /// Where the bytes begin: they may be written to, and stay there for as long as any handle lives.
     pub fn as_ptr(&self) -> *mut u8 {
         self.memory.as_ptr().wrapping_add(self.start)
+    }
+
+    /// Copies the bytes on up to `threads` threads, 0 for as many as the machine has.
+    ///
+    /// Of large memory that has not been touched yet, huge pages are asked for.
+    ///
+    /// # Errors
+    ///
+    /// `Size` if `out` has another length.
+    pub fn copy_to(&self, out: &mut [u8], threads: usize) -> Result<()> {
+        ensure!(out.len() == self.len, Size, "the target has {} bytes, the buffer {}", out.len(), self.len);
+        if out.len() >= COPIED_LEN {
+            advise_huge_pages(out);
+        }
+        let pieces = self.as_slice().chunks(COPIED_LEN).zip(out.chunks_mut(COPIED_LEN)).collect();
+        let copy = |_: &mut (), (from, to): (&[u8], &mut [u8])| {
+            to.copy_from_slice(from);
+            Ok(())
+        };
+        parallel::for_each(parallel::thread_count(threads), pieces, || Ok(()), copy)
     }
 
     /// A handle to the first `len` bytes.

@@ -14,11 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) const ALIGNMENT: usize = 64;
 
 /// From this size on, memory comes from the operating system as pages of its own.
-const PAGES_FROM: usize = 1024 * 1024;
-
-/// From this size on, huge pages are asked for.
-#[cfg(target_os = "linux")]
-const HUGE_PAGES_FROM: usize = 2 * 1024 * 1024;
+const PAGES_FROM: usize = 256 * 1024;
 
 enum Owner {
     Nothing,
@@ -55,14 +51,14 @@ impl Memory {
         if len == 0 {
             return Ok(Self::empty());
         }
-        if len >= PAGES_FROM {
-            let map = MmapMut::map_anon(len).map_err(|_| failed())?;
-            #[cfg(target_os = "linux")]
-            if len >= HUGE_PAGES_FROM {
-                // Only advice: without huge pages everything works, slower.
-                let _ = map.advise(memmap2::Advice::HugePage);
-            }
-            return Ok(Self::from_map(map));
+        // A process may have some 65,000 mappings: where that is the limit, the heap may still have the bytes.
+        if len >= PAGES_FROM
+            && let Ok(map) = MmapMut::map_anon(len)
+        {
+            let mut memory = Self::from_map(map);
+            // Shorter blocks too, since the system joins mappings that stand side by side.
+            advise_huge_pages(memory.as_mut_slice());
+            return Ok(memory);
         }
         let layout = Layout::from_size_align(len, ALIGNMENT).map_err(|_| failed())?;
         // SAFETY: the layout has a size, since `len` is not 0.
@@ -132,6 +128,25 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Memory({} bytes)", self.len)
     }
+}
+
+/// Advises the system to use huge pages for bytes that have not been touched yet. Without them everything works, slower.
+pub(super) fn advise_huge_pages(bytes: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::mman::{MmapAdvise, madvise};
+
+        /// Every page that the system may have is a multiple or a part of it.
+        const PAGE: usize = 64 * 1024;
+        let skipped = bytes.as_ptr().align_offset(PAGE);
+        let Some(pages) = bytes.get_mut(skipped..) else { return };
+        let len = pages.len() / PAGE * PAGE;
+        let Some(start) = NonNull::new(pages.as_mut_ptr().cast()).filter(|_| len > 0) else { return };
+        // SAFETY: whole pages within the slice, whose content the advice does not change.
+        let _ = unsafe { madvise(start, len, MmapAdvise::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
 }
 
 #[repr(align(64))]

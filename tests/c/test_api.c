@@ -708,6 +708,57 @@ static void test_buffers_outlive_a_memory_reader(void) {
 }
 
 /* Tied tensors share their memory in a batch, in every mode and whether they are large, small or compressed. */
+/* Copies are the buffer's bytes, for any number of threads, and touch nothing around the target. */
+static void test_copies_of_buffers(void) {
+    const size_t lens[] = {1, 4097, (size_t)9 << 20};
+    size_t i, at, threads;
+    for (i = 0; i < LENGTH_OF(lens); i++) {
+        ZtReader *reader = NULL;
+        ZtWriter *writer = NULL;
+        ZtBuffer *file = NULL, *buffer = NULL;
+        ZtTensorSpec spec;
+        ZtComponentSpec component;
+        uint64_t shape = lens[i];
+        unsigned char *bytes = (unsigned char *)malloc(lens[i]), *copy = (unsigned char *)malloc(lens[i] + 128);
+        CHECK(bytes != NULL && copy != NULL);
+        for (at = 0; at < lens[i]; at++) {
+            bytes[at] = (unsigned char)(at * 2654435761u >> 13);
+        }
+        memset(&spec, 0, sizeof spec);
+        memset(&component, 0, sizeof component);
+        component.data = bytes;
+        component.len = lens[i];
+        component.dtype = ZT_UINT8;
+        spec.name = "bytes";
+        spec.name_len = 5;
+        spec.shape = &shape;
+        spec.ndim = 1;
+        spec.components = &component;
+        spec.component_count = 1;
+        spec.dtype = ZT_UINT8;
+        spec.layout = ZT_DENSE;
+        CHECK_STATUS(zt_writer_create_memory(0, 1, NULL, &writer), ZT_OK);
+        CHECK_STATUS(zt_writer_add(writer, &spec, 1), ZT_OK);
+        CHECK_STATUS(zt_writer_finish_memory(writer, &file), ZT_OK);
+        zt_writer_free(writer);
+        reader = open_memory(zt_buffer_data(file), zt_buffer_len(file), 0);
+        CHECK_STATUS(zt_reader_read(reader, 0, 0, 0, &buffer), ZT_OK);
+        for (threads = 0; threads < 4; threads++) {
+            memset(copy, 0x33, lens[i] + 128);
+            CHECK_STATUS(zt_buffer_copy(buffer, copy + 64, lens[i], threads), ZT_OK);
+            CHECK(memcmp(copy + 64, bytes, lens[i]) == 0);
+            for (at = 0; at < 64; at++) {
+                CHECK(copy[at] == 0x33 && copy[64 + lens[i] + at] == 0x33);
+            }
+        }
+        zt_buffer_free(buffer);
+        zt_reader_free(reader);
+        zt_buffer_free(file);
+        free(bytes);
+        free(copy);
+    }
+}
+
 static void test_batches(void) {
     static const size_t tensors[] = {TIED, DENSE, LARGE, DENSE, PACKED, PACKED};
     static const size_t same[][2] = {{0, 2}, {1, 3}, {4, 5}};
@@ -1648,6 +1699,7 @@ int main(void) {
     test_targets_of_the_wrong_size();
     test_buffers_are_the_callers();
     test_buffers_outlive_a_memory_reader();
+    test_copies_of_buffers();
     test_batches();
     test_verify();
     test_damaged_data();

@@ -131,6 +131,7 @@ static void test_buffer_and_batch(const ZtBuffer *file) {
     ZtBatch *batch = NULL;
     const ZtSpan *spans = UNTOUCHED(ZtSpan);
     size_t count = 77;
+    char copy[48];
     CHECK_STATUS(zt_reader_open_memory(zt_buffer_data(file), zt_buffer_len(file), 0, 1, &reader), ZT_OK);
     CHECK_STATUS(zt_reader_read(reader, 0, 0, 0, &buffer), ZT_OK);
     CHECK_STATUS(zt_reader_read_many(reader, &number, 1, 0, &batch), ZT_OK);
@@ -141,6 +142,7 @@ static void test_buffer_and_batch(const ZtBuffer *file) {
 
     CHECK(zt_buffer_data(buffer) == NULL);
     CHECK(zt_buffer_len(buffer) == 0);
+    CHECK_STATUS(zt_buffer_copy(buffer, copy, sizeof copy, 1), ZT_ERR_ARGUMENT);
     CHECK(zt_batch_memory_count(batch) == 0);
     CHECK_STATUS(zt_batch_spans(batch, &spans, &count), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_batch_memory(batch, 0, &memory), ZT_ERR_ARGUMENT);

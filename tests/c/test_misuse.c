@@ -100,6 +100,9 @@ static void test_names(void) {
 }
 
 static void test_buffer(void) {
+    unsigned char target[64];
+    size_t i;
+    memset(target, 0x55, sizeof target);
     CHECK(zt_buffer_data(NULL) == NULL);
     CHECK(zt_buffer_len(NULL) == 0);
     zt_buffer_free(NULL);
@@ -107,6 +110,18 @@ static void test_buffer(void) {
     CHECK(zt_buffer_len(AS(ZtBuffer, batch)) == 0);
     CHECK(zt_buffer_len(AS(ZtBuffer, memory_writer)) == 0);
     CHECK(zt_buffer_len(AS(ZtBuffer, (char *)buffer + 1)) == 0);
+    REFUSED(zt_buffer_copy(NULL, target, 48, 1), ZT_ERR_NULL);
+    REFUSED(zt_buffer_copy(AS(ZtBuffer, reader), target, 48, 1), ZT_ERR_ARGUMENT);
+    REFUSED(zt_buffer_copy(buffer, NULL, 48, 1), ZT_ERR_NULL);
+    REFUSED(zt_buffer_copy(buffer, NULL, 0, 1), ZT_ERR_SIZE);
+    REFUSED(zt_buffer_copy(buffer, target, 47, SIZE_MAX), ZT_ERR_SIZE);
+    REFUSED(zt_buffer_copy(buffer, target, 49, 0), ZT_ERR_SIZE);
+    REFUSED(zt_buffer_copy(buffer, target, SIZE_MAX, 1), ZT_ERR_ARGUMENT);
+    REFUSED(zt_buffer_copy(buffer, zt_buffer_data(buffer), 48, 1), ZT_ERR_ARGUMENT);
+    REFUSED(zt_buffer_copy(buffer, (char *)zt_buffer_data(buffer) + 47, 48, 1), ZT_ERR_ARGUMENT);
+    for (i = 0; i < sizeof target; i++) {
+        CHECK(target[i] == 0x55);
+    }
     /* What is no buffer is not freed. */
     zt_buffer_free(AS(ZtBuffer, reader));
     zt_buffer_free(AS(ZtBuffer, batch));

@@ -6,6 +6,7 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 import numpy as np
@@ -362,9 +363,10 @@ class _MemoryWriter(Writer):
 
     def __init__(self, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
         self._writer = None
+        self._threads = thread_count(threads)
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
-        check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, thread_count(threads), text or ffi.NULL, out))
+        check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, self._threads, text or ffi.NULL, out))
         self._open(out[0])
 
     def take(self) -> bytes:
@@ -373,7 +375,11 @@ class _MemoryWriter(Writer):
         check(lib.zt_writer_finish_memory(self._handle(), out))
         self.abandon()
         try:
-            return bytes(ffi.buffer(lib.zt_buffer_data(out[0]), lib.zt_buffer_len(out[0])))
+            # The stream's bytes are written to while it alone has them, and then given out, without a copy.
+            stream = BytesIO(bytes(lib.zt_buffer_len(out[0])))
+            with stream.getbuffer() as view, ffi.from_buffer(view, require_writable=True) as memory:
+                check(lib.zt_buffer_copy(out[0], memory, len(view), self._threads))
+            return stream.getvalue()
         finally:
             lib.zt_buffer_free(out[0])
 
