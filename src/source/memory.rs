@@ -55,10 +55,11 @@ impl Memory {
         if len >= PAGES_FROM
             && let Ok(map) = MmapMut::map_anon(len)
         {
-            let mut memory = Self::from_map(map);
-            // Shorter blocks too, since the system joins mappings that stand side by side.
-            advise_huge_pages(memory.as_mut_slice());
-            return Ok(memory);
+            // Only advice: without huge pages everything works, slower. For shorter blocks too, since the system joins
+            // mappings that stand side by side.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            return Ok(Self::from_map(map));
         }
         let layout = Layout::from_size_align(len, ALIGNMENT).map_err(|_| failed())?;
         // SAFETY: the layout has a size, since `len` is not 0.
@@ -130,7 +131,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Advises the system to use huge pages for bytes that have not been touched yet. Without them everything works, slower.
+/// Advises the system to use huge pages for bytes of somebody else's that have not been touched yet.
 pub(super) fn advise_huge_pages(bytes: &mut [u8]) {
     #[cfg(target_os = "linux")]
     {
