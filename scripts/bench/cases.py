@@ -544,6 +544,7 @@ def index_cases() -> dict[str, Case]:
                 "ztensor": opening(open_ztensor, "zt", count),
                 "safetensors": opening(open_safetensors, "safetensors", count),
             },
+            at_hand=AT_HAND,
         )
         for count in COUNTS
     }
