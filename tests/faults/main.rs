@@ -89,8 +89,34 @@ fn tensors(seed: u8) -> Vec<Owned> {
     ]
 }
 
-fn write(mut writer: Writer, tensors: &[Owned]) -> Result<Option<Buffer>, Error> {
-    for tensor in tensors {
+/// What is saved: tensors of every kind one by one, or many small ones at once.
+const SAVES: [&str; 2] = ["save", "save many"];
+
+/// Adds what is to be saved and finishes.
+fn write(mut writer: Writer, what: &str, seed: u8) -> Result<Option<Buffer>, Error> {
+    if what == SAVES[1] {
+        let bytes = noise(1500 * 4500, seed.into());
+        let names: Vec<String> = (0..1500).map(|at| format!("tensor {at}")).collect();
+        let parts: Vec<Component<'_>> = (bytes.chunks(4500).enumerate())
+            .map(|(at, bytes)| Component { dtype: DType::UInt8, bytes: &bytes[at % 4000..], share: 0 })
+            .collect();
+        let shapes: Vec<[u64; 1]> = parts.iter().map(|part| [part.bytes.len() as u64]).collect();
+        let tensors: Vec<Tensor<'_>> = (names.iter().enumerate())
+            .map(|(at, name)| Tensor {
+                name,
+                dtype: DType::UInt8,
+                shape: &shapes[at],
+                layout: Layout::Dense,
+                blocksize: None,
+                components: &parts[at..=at],
+                level: 0,
+                attributes: Metadata::new(),
+            })
+            .collect();
+        writer.add(&tensors)?;
+        return writer.finish();
+    }
+    for tensor in tensors(seed) {
         let components: Vec<Component<'_>> = tensor
             .components
             .iter()
@@ -110,17 +136,14 @@ fn write(mut writer: Writer, tensors: &[Owned]) -> Result<Option<Buffer>, Error>
     writer.finish()
 }
 
-fn save(path: &Path, threads: usize, seed: u8) -> Result<(), Error> {
+fn save(path: &Path, threads: usize, what: &str, seed: u8) -> Result<(), Error> {
     let options = WriteOptions { threads, ..WriteOptions::default() };
-    write(Writer::create(path, options)?, &tensors(seed)).map(drop)
+    write(Writer::create(path, options)?, what, seed).map(drop)
 }
 
-fn file_of(seed: u8) -> Vec<u8> {
-    write(Writer::memory(WriteOptions::default()).unwrap(), &tensors(seed))
-        .unwrap()
-        .unwrap()
-        .as_slice()
-        .to_vec()
+fn file_of(what: &str, seed: u8) -> Vec<u8> {
+    let writer = Writer::memory(WriteOptions::default()).unwrap();
+    write(writer, what, seed).unwrap().unwrap().as_slice().to_vec()
 }
 
 /// Reads everything in every way with verification, and tells whether it is all of one file. An error comes with the
@@ -164,7 +187,7 @@ fn read(path: &Path, mode: Mode, threads: usize) -> Result<bool, (String, Error)
 fn child(arguments: &[String]) -> i32 {
     let (path, threads) = (Path::new(&arguments[1]), arguments[2].parse().unwrap());
     match arguments[0].as_str() {
-        "save" => match save(path, threads, 1) {
+        what if SAVES.contains(&what) => match save(path, threads, what, 1) {
             Ok(()) => 0,
             Err(err) => {
                 eprintln!("{err}");
@@ -272,18 +295,19 @@ fn words_of(kind: &str) -> &'static str {
 /// Every call of a save fails once in every way.
 fn saving_survives_every_fault() {
     let place = Place::new();
-    let (old, new) = (file_of(0), file_of(1));
+    let old = file_of("save", 0);
     let wreck = place.dir.path().join("files/.model.zt.0.zt-tmp");
     let mut total = 0;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for threads in [1, 2] {
+    for (what, threads) in [("save", 1), ("save", 2), ("save many", 2)] {
+        let new = file_of(what, 1);
         let mut counts = Vec::new();
         for kind in ["ENOSPC", "EIO", "EINTR", "short", "full"] {
             let mut refused: BTreeMap<String, usize> = BTreeMap::new();
             for at in 1.. {
                 fs::write(place.file(), &old).unwrap();
                 fs::write(&wreck, b"of a dead writer").unwrap();
-                let (output, calls) = place.run("save", threads, kind, at);
+                let (output, calls) = place.run(what, threads, kind, at);
                 let about = format!("{kind} at call {at} ({calls:?}), {threads} threads: {}", text(&output));
                 let found = fs::read(place.file()).unwrap();
                 let Some(call) = calls.first() else {
@@ -335,7 +359,7 @@ fn saving_survives_every_fault() {
         // And all at once: every other call is interrupted, every other transfer is short.
         for kind in ["EINTR", "short"] {
             fs::write(place.file(), &old).unwrap();
-            let (output, calls) = place.run("save", threads, kind, 0);
+            let (output, calls) = place.run(what, threads, kind, 0);
             let about = format!("every other call {kind}, {threads} threads: {}", text(&output));
             assert!(output.status.success() && calls.len() >= 5, "{about}");
             assert!(fs::read(place.file()).unwrap() == new, "{about}");
@@ -363,7 +387,7 @@ fn saving_survives_every_fault() {
 /// Every call of reading fails once in every way.
 fn reading_survives_every_fault() {
     let place = Place::new();
-    let old = file_of(0);
+    let old = file_of("save", 0);
     fs::write(place.file(), &old).unwrap();
     let mut total = 0;
     for (mode, threads) in [("read", 2), ("mmap", 1)] {
@@ -415,7 +439,7 @@ fn reading_survives_every_fault() {
 /// Before every call that reads, somebody rewrites the file in place or cuts it. What passes verification is right.
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let place = Place::new();
-    let (old, other) = (file_of(0), file_of(OTHER));
+    let (old, other) = (file_of("save", 0), file_of("save", OTHER));
     assert_eq!(old.len(), other.len());
     fs::write(place.beside("other"), &other).unwrap();
     let (mut total, mut refused) = (0, 0);
@@ -452,7 +476,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
 /// A writer is killed at a random moment.
 fn a_killed_writer_leaves_a_whole_file() {
     let place = Place::new();
-    let (old, new) = (file_of(0), file_of(1));
+    let (old, new) = (file_of("save", 0), file_of("save", 1));
     let kills: usize = env::var("ZTENSOR_KILLS").map_or(100, |kills| kills.parse().unwrap());
     fs::write(place.file(), &old).unwrap();
     // How long a save takes changes with whatever else the machine does, so the moments follow it: the longest wait shrinks
