@@ -207,6 +207,34 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Adds bytes that are the same as those `distance` bytes before: blocks of one match each, without literals.
+    pub(crate) fn copy(&mut self, distance: usize, bytes: &[u8]) {
+        /// No literals; one sequence; of each of its three numbers only one symbol.
+        const HEADER: [u8; 3] = [0, 1, 0b01_01_01_00];
+        /// From this length on, a match's symbol and extra bits follow its binary logarithm.
+        const MIN_MATCH: usize = 131;
+        if bytes.len() < MIN_MATCH {
+            return self.store(bytes);
+        }
+        // All about as long, so that none is too short.
+        let count = bytes.len().div_ceil(MAX_BLOCK);
+        for at in 0..count {
+            let len = (at + 1) * bytes.len() / count - at * bytes.len() / count;
+            let (length, offset) = (len as u64 - 3, distance as u64 + 3);
+            let (length_bits, offset_bits) = (length.ilog2(), offset.ilog2());
+            // Read from its end: a one, what the offset exceeds its power of two by, what the length does.
+            let bits = 1 << (length_bits + offset_bits)
+                | (offset - (1 << offset_bits)) << length_bits
+                | (length - (1 << length_bits));
+            let bits_len = (length_bits + offset_bits) as usize / 8 + 1;
+            self.header(COMPRESSED, HEADER.len() + 3 + bits_len);
+            self.out.extend_from_slice(&HEADER);
+            // The symbols: no literals, the logarithm of the offset, and that of the length.
+            self.out.extend_from_slice(&[0, offset_bits as u8, length_bits as u8 + 36]);
+            self.out.extend_from_slice(&bits.to_le_bytes()[..bits_len]);
+        }
+    }
+
     /// Adds the blocks of a frame that zstd made without a checksum.
     pub(crate) fn splice(&mut self, frame: &[u8]) {
         for (_, whole) in blocks(frame) {
@@ -290,6 +318,25 @@ mod tests {
             let header = Header::parse(&frame).unwrap();
             assert_eq!((header.content_size, header.has_checksum), (Some(content.len() as u64), true));
             assert_eq!(header.window_size, content.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_stood_before_is_copied_from_any_distance() {
+        for distance in [1usize, 2, 7, 64, 4000, 131_072, 1_000_000] {
+            for len in [1usize, 130, 131, 258, 65_538, 131_071, 131_072, 131_073, 262_144 + 5, 3_000_000] {
+                let head: Vec<u8> =
+                    (0..distance).map(|at| ((at * at) >> 7) as u8 ^ (at * 31) as u8).collect();
+                let content: Vec<u8> = head.iter().copied().cycle().take(distance + len).collect();
+                let mut frame = Vec::new();
+                let mut builder = Builder::new(&mut frame, content.len() as u32);
+                builder.store(&head);
+                builder.copy(distance, &content[distance..]);
+                builder.finish(&content);
+                assert!(decode(&frame, content.len()) == content, "{distance} {len}");
+                assert!(frame.len() < distance + distance / 10_000 + 170 + len / 8000);
+                assert_eq!(has_sequences(&frame[..]), len > 130);
+            }
         }
     }
 

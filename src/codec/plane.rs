@@ -30,6 +30,8 @@ pub(crate) struct Coding {
     pub(crate) chunk_len: usize,
     /// Whether the data repeats itself at distances that a sample of a plane does not show.
     repeats: bool,
+    /// After how many bytes the data is the same again, or 0; each chunk looks whether that is so of it.
+    period: usize,
 }
 
 /// What is done to a plane.
@@ -109,6 +111,11 @@ impl Encoder {
     pub(crate) fn encode(&mut self, coding: Coding, raw: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
         frame.clear();
         if coding.filter == Filter::None {
+            let is_same_again = (1..raw.len()).contains(&coding.period)
+                && raw[coding.period..] == raw[..raw.len() - coding.period];
+            if is_same_again {
+                return self.build_periodic(coding.period, raw, frame);
+            }
             return self.build(coding, &[(0, raw.len())], raw, frame);
         }
         let mut filtered = std::mem::take(&mut self.filtered);
@@ -152,6 +159,20 @@ impl Encoder {
         for plane in &planes[last..] {
             self.add(&mut builder, plane, content)?;
         }
+        builder.finish(content);
+        Ok(frame.len() < content.len())
+    }
+
+    /// Builds the frame of content that is the same again after every `period` bytes: they, and where they stand.
+    fn build_periodic(&mut self, period: usize, content: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
+        let (mode, tried) = self.choose(&content[..period], true, false)?;
+        let mut builder = frame::Builder::new(frame, content.len() as u32);
+        match (mode, tried) {
+            (Mode::Match, Some(tried)) => builder.splice(&tried),
+            (Mode::Match, None) => self.add_matched(&mut builder, &content[..period])?,
+            _ => self.add(&mut builder, &Plane { start: 0, end: period, mode, tried: None }, content)?,
+        }
+        builder.copy(period, &content[period..]);
         builder.finish(content);
         Ok(frame.len() < content.len())
     }
@@ -279,7 +300,7 @@ impl Chooser {
         bytes: &[u8],
     ) -> Result<Coding> {
         const SAMPLE: usize = 16 * 1024;
-        let usual = Coding { level, filter: suited, width, chunk_len: CHUNK_LEN, repeats: false };
+        let usual = Coding { level, filter: suited, width, chunk_len: CHUNK_LEN, repeats: false, period: 0 };
         if bytes.len() < 4 * SAMPLE {
             return Ok(usual);
         }
@@ -289,6 +310,9 @@ impl Chooser {
             chunk_len: if share >= 0.5 { MAX_CHUNK_LEN } else { CHUNK_LEN },
             ..usual
         };
+        if let Some(period) = Some(coding).filter(|_| share >= 0.5).and_then(|_| period(bytes)) {
+            return Ok(Coding { filter: Filter::None, period, ..coding });
+        }
         if suited == Filter::None {
             return Ok(coding);
         }
@@ -377,6 +401,22 @@ fn repetition(bytes: &[u8]) -> f64 {
     if again < ENOUGH { 0.0 } else { again as f64 / places as f64 }
 }
 
+/// After how many bytes the data seems to be the same again; `None` if that is not seen, or the data is one byte throughout.
+fn period(bytes: &[u8]) -> Option<usize> {
+    /// The longest that is looked for.
+    const MAX: usize = 1024 * 1024;
+    /// How much is compared.
+    const SEEN: usize = 64 * 1024;
+    /// Copies over a shorter distance are slower, and a multiple of a period is one too.
+    const MIN: usize = 64;
+    let bytes = middle(bytes, MAX + SEEN);
+    let first = bytes.first_chunk::<8>()?;
+    let is_same = |at: usize| bytes[at..].iter().zip(bytes).take(SEEN).all(|(one, other)| one == other);
+    let found = bytes[1..].windows(8).position(|window| window == first).map(|at| at + 1)?;
+    let found = Some(found).filter(|&at| at > 1 && is_same(at))?;
+    Some(found * MIN.div_ceil(found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,8 +433,8 @@ mod tests {
     }
 
     fn encoded(level: i32, filter: Filter, width: usize, raw: &[u8]) -> Option<usize> {
-        let repeats = Chooser::new().unwrap().choose(level, filter, width, raw).unwrap().repeats;
-        let coding = Coding { level, filter, width, chunk_len: CHUNK_LEN, repeats };
+        let Coding { repeats, .. } = Chooser::new().unwrap().choose(level, filter, width, raw).unwrap();
+        let coding = Coding { level, filter, width, chunk_len: CHUNK_LEN, repeats, period: 0 };
         let mut frame = Vec::new();
         if !Encoder::new(level).unwrap().encode(coding, raw, &mut frame).unwrap() {
             return None;
