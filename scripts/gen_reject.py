@@ -660,7 +660,7 @@ def encodings():
     yield "chunk-size-power", *of("the size of chunks is no power of two", {3: 3 * CHUNK})
     yield "chunk-size-zero", *of("chunks of 0 bytes", {3: 0})
     yield "chunk-size-small", *of("chunks of 32 KiB", {3: CHUNK // 2})
-    yield "chunk-size-large", *of("chunks of 32 MiB", {3: 2**25})
+    yield "chunk-size-large", *of("chunks of 128 MiB", {3: 2**27})
     yield "chunks-none", *of("no chunk for 100 bytes", {4: []})
     yield "chunks-more", *of("a chunk more than the bytes need", {4: [size, 0]})
     yield "chunks-of-nothing", *of("a chunk for no bytes", {2: 0}, record={2: [0]})

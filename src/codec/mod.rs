@@ -22,9 +22,11 @@ pub(crate) use stream::{Head, SeekTable, check_stream};
 /// The smallest chunk that an encoding may state, in bytes.
 pub const MIN_CHUNK_LEN: usize = 64 * 1024;
 /// The largest chunk that an encoding may state, in bytes.
-pub const MAX_CHUNK_LEN: usize = 16 * 1024 * 1024;
+pub const MAX_CHUNK_LEN: usize = 64 * 1024 * 1024;
 /// The chunk that the writer makes of data that does not repeat itself throughout, in bytes.
 pub const CHUNK_LEN: usize = 1024 * 1024;
+/// The chunk that the writer makes of data that repeats itself throughout, in bytes.
+const LONG_CHUNK_LEN: usize = 16 * 1024 * 1024;
 /// A component of fewer bytes is stored raw.
 pub const MIN_COMPRESSED_LEN: usize = 64;
 
@@ -178,7 +180,7 @@ impl Decoder {
             return self.decode(zstd, width, frame, chunk, out);
         }
         // To decode a stream piece by piece takes the memory of its window; a short one takes less as a whole.
-        if matches!(zstd.frames, Frames::Stream { .. }) && chunk.len > MAX_CHUNK_LEN {
+        if matches!(zstd.frames, Frames::Stream { .. }) && chunk.len > LONG_CHUNK_LEN {
             return stream::decode(&mut self.zstd, frame, chunk, skip, out);
         }
         let mut whole = std::mem::take(&mut self.partial);

@@ -9,7 +9,7 @@ use zstd::zstd_safe::{CParameter, ParamSwitch, compress_bound};
 
 use super::frame::MAX_BLOCK;
 use super::huffman::{Huffman, Outcome};
-use super::{CHUNK_LEN, Filter, MAX_CHUNK_LEN, frame};
+use super::{CHUNK_LEN, Filter, LONG_CHUNK_LEN, MAX_CHUNK_LEN, frame};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The lowest level of zstd: literals only, but for the odd match.
@@ -30,7 +30,7 @@ pub(crate) struct Coding {
     pub(crate) chunk_len: usize,
     /// Whether the data repeats itself at distances that a sample of a plane does not show.
     repeats: bool,
-    /// After how many bytes the data is the same again, or 0; each chunk looks whether that is so of it.
+    /// After how many bytes all of the data is the same again, or 0.
     period: usize,
 }
 
@@ -105,15 +105,13 @@ impl Encoder {
         })
     }
 
-    /// Filters and compresses a chunk, of at most 16 MiB, into `frame`. False if that makes it no smaller.
+    /// Filters and compresses a chunk, of at most 64 MiB, into `frame`. False if that makes it no smaller.
     ///
     /// `coding` has the level of this encoder.
     pub(crate) fn encode(&mut self, coding: Coding, raw: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
         frame.clear();
         if coding.filter == Filter::None {
-            let is_same_again = (1..raw.len()).contains(&coding.period)
-                && raw[coding.period..] == raw[..raw.len() - coding.period];
-            if is_same_again {
+            if (1..raw.len()).contains(&coding.period) {
                 return self.build_periodic(coding.period, raw, frame);
             }
             return self.build(coding, &[(0, raw.len())], raw, frame);
@@ -307,11 +305,11 @@ impl Chooser {
         let share = repetition(middle(bytes, CHUNK_LEN));
         let coding = Coding {
             repeats: share >= 0.25,
-            chunk_len: if share >= 0.5 { MAX_CHUNK_LEN } else { CHUNK_LEN },
+            chunk_len: if share >= 0.5 { LONG_CHUNK_LEN } else { CHUNK_LEN },
             ..usual
         };
         if let Some(period) = Some(coding).filter(|_| share >= 0.5).and_then(|_| period(bytes)) {
-            return Ok(Coding { filter: Filter::None, period, ..coding });
+            return Ok(Coding { filter: Filter::None, chunk_len: MAX_CHUNK_LEN, period, ..coding });
         }
         if suited == Filter::None {
             return Ok(coding);
@@ -401,20 +399,16 @@ fn repetition(bytes: &[u8]) -> f64 {
     if again < ENOUGH { 0.0 } else { again as f64 / places as f64 }
 }
 
-/// After how many bytes the data seems to be the same again; `None` if that is not seen, or the data is one byte throughout.
+/// After how many bytes all of the data is the same again; `None` if it is not, or is one byte throughout.
 fn period(bytes: &[u8]) -> Option<usize> {
     /// The longest that is looked for.
     const MAX: usize = 1024 * 1024;
-    /// How much is compared.
-    const SEEN: usize = 64 * 1024;
     /// Copies over a shorter distance are slower, and a multiple of a period is one too.
     const MIN: usize = 64;
-    let bytes = middle(bytes, MAX + SEEN);
     let first = bytes.first_chunk::<8>()?;
-    let is_same = |at: usize| bytes[at..].iter().zip(bytes).take(SEEN).all(|(one, other)| one == other);
-    let found = bytes[1..].windows(8).position(|window| window == first).map(|at| at + 1)?;
-    let found = Some(found).filter(|&at| at > 1 && is_same(at))?;
-    Some(found * MIN.div_ceil(found))
+    let found = bytes[1..].windows(8).take(MAX).position(|window| window == first).map(|at| at + 1)?;
+    let period = found * MIN.div_ceil(found);
+    (found > 1 && bytes.get(period..)? == &bytes[..bytes.len() - period]).then_some(period)
 }
 
 #[cfg(test)]
@@ -485,11 +479,48 @@ mod tests {
     fn what_repeats_throughout_gets_long_chunks() {
         let choose =
             |bytes: &[u8]| Chooser::new().unwrap().choose(3, Filter::Float, 4, bytes).unwrap().chunk_len;
-        assert_eq!(choose(&[0; 1 << 20]), MAX_CHUNK_LEN);
+        assert_eq!(choose(&[0; 1 << 20]), LONG_CHUNK_LEN);
         assert_eq!(choose(&noise(400_000).repeat(4)), MAX_CHUNK_LEN);
+        assert_eq!(choose(&[noise(400_000).repeat(4), vec![0]].concat()), LONG_CHUNK_LEN);
         assert_eq!(choose(&noise(1 << 20)), CHUNK_LEN);
         let small: Vec<u8> = noise(1 << 18).into_iter().flat_map(|byte| [byte % 100, 0, 0, 0]).collect();
         assert_eq!(choose(&small), CHUNK_LEN);
+    }
+
+    #[test]
+    fn periods_are_those_of_all_of_the_data() {
+        for len in [2usize, 3, 4, 63, 64, 65, 4000, 400_001, 1024 * 1024] {
+            let data = noise(len).repeat(1 + (1 << 21) / len);
+            let found = period(&data).unwrap();
+            assert!(found.is_multiple_of(len) && (64..64 + len.max(2)).contains(&found), "{len}: {found}");
+            let mut other = data.clone();
+            *other.last_mut().unwrap() ^= 1;
+            assert_eq!(period(&other), None);
+            assert_eq!(period(&data[..len]), None);
+        }
+        assert_eq!(period(&[7; 100_000]), None);
+        assert_eq!(period(&noise(100_000)), None);
+        assert_eq!(period(&[]), None);
+    }
+
+    #[test]
+    fn what_has_a_period_is_stored_once_in_a_chunk() {
+        for (len, level) in [(2usize, 3), (12, 1), (4000, 3), (100_000, 3), (100_000, 19), (400_000, 22)] {
+            let raw: Vec<u8> = noise(len).into_iter().cycle().take((5 << 20) + 17).collect();
+            let coding = Chooser::new().unwrap().choose(level, Filter::Float, 4, &raw).unwrap();
+            assert!(coding.period > 0 && coding.filter == Filter::None, "{len}");
+            let mut encoder = Encoder::new(level).unwrap();
+            // The last chunk may be shorter than the period.
+            for chunk in [&raw[..], &raw[..3 << 20], &raw[..coding.period + 1], &raw[..coding.period / 2]] {
+                let mut frame = Vec::new();
+                if encoder.encode(coding, chunk, &mut frame).unwrap() {
+                    assert!(zstd::bulk::decompress(&frame, chunk.len()).unwrap() == chunk, "{len}");
+                    assert!(frame.len() < coding.period + coding.period / 1000 + 2000, "{len}");
+                } else {
+                    assert!(chunk.len() <= coding.period + 1, "{len}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl SeekTable {
                 frame_size = decoded;
             }
             if decoded == 0
-                || frame_size as usize > super::MAX_CHUNK_LEN
+                || frame_size as usize > super::LONG_CHUNK_LEN
                 || u64::from(decoded) != left.min(frame_size.into())
             {
                 return Err(broken("states frames that are not of one size, or do not add up"));
