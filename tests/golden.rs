@@ -41,6 +41,7 @@ fn files() -> Vec<GoldenFile> {
         file("v1-dense.zt", 0x320a_0b5b, dense(6, 0)),
         file("v1-compressed.zt", 0x2170_1d12, dense(100, 3)),
         file("v1-chunks.zt", 0x2f20_cc86, vec![chunks()]),
+        file("v1-periods.zt", 0x9929_b9ff, vec![periods()]),
         file("v1-sparse.zt", 0x918d_af58, sparse(0)),
         file("v1-sparse-compressed.zt", 0x17d5_fcdc, sparse(3)),
         GoldenFile { metadata: metadata(), ..file("v1-metadata.zt", 0x24cf_03a3, with_attributes()) },
@@ -90,6 +91,13 @@ fn chunks() -> Golden {
     let len = 1_100_000;
     let part = integers(DType::UInt16, (0..len).map(|at| at / 1000));
     Golden { parts: vec![part], ..tensor("chunks", DType::UInt16, &[len], 3) }
+}
+
+/// The same again and again, over more than 16 MiB.
+fn periods() -> Golden {
+    let (period, count) = (500, 9000);
+    let part = (DType::Float32, elements(DType::Float32, period).repeat(count));
+    Golden { parts: vec![part], ..tensor("periods", DType::Float32, &[count as u64, period as u64], 3) }
 }
 
 const STORED: u64 = 100;
@@ -211,6 +219,7 @@ fn golden_files_hold_every_encoding() {
                 filters.insert(zstd.filter.name());
             }
             assert!(file.name != "v1-compressed.zt" || part.encoding() != Encoding::Raw);
+            assert!(file.name != "v1-periods.zt" || part.stored_len() < part.len_bytes().unwrap() / 3000);
             assert!(file.name != "v1-chunks.zt" || part.stored_len() < part.len_bytes().unwrap() / 10);
         }
     }
