@@ -72,13 +72,22 @@ pub(crate) struct Encoder {
 }
 
 fn compressor(level: i32) -> Result<Compressor<'static>> {
-    let set_up = |err| Error::io("set up the encoder", err);
-    let mut compressor = Compressor::new(level).map_err(set_up)?;
-    compressor.include_checksum(false).map_err(set_up)?;
+    let mut compressor = Compressor::new(level).map_err(setting_up)?;
+    checksum(&mut compressor, false)?;
     if level == LITERALS_LEVEL {
-        compressor.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable)).map_err(set_up)?;
+        let enable = CParameter::LiteralCompressionMode(ParamSwitch::Enable);
+        compressor.set_parameter(enable).map_err(setting_up)?;
     }
     Ok(compressor)
+}
+
+fn setting_up(err: std::io::Error) -> Error {
+    Error::io("set up the encoder", err)
+}
+
+/// Sets whether frames get a checksum.
+fn checksum(compressor: &mut Compressor<'static>, is_wanted: bool) -> Result<()> {
+    compressor.include_checksum(is_wanted).map_err(setting_up)
 }
 
 fn compress(compressor: &mut Compressor<'static>, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize> {
@@ -139,6 +148,13 @@ impl Encoder {
         }
         if planes.iter().all(|plane| plane.mode == Mode::Store) {
             return Ok(false);
+        }
+        if let [Plane { mode: Mode::Match, tried: None, .. }] = &planes[..] {
+            // All of it is zstd's: its frame is the one that is asked for, once it has a checksum.
+            checksum(&mut self.search, true)?;
+            let result = compress(&mut self.search, content, frame);
+            checksum(&mut self.search, false)?;
+            return Ok(result? < content.len());
         }
         let is_match = |plane: &Plane| plane.mode == Mode::Match;
         let mut builder = frame::Builder::new(frame, content.len() as u32);
