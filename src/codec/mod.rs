@@ -21,12 +21,12 @@ pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.
 pub const MIN_CHUNK_LEN: usize = 64 * 1024;
-/// The largest chunk that an encoding may state, in bytes.
+/// The largest chunk that an encoding without a filter may state, in bytes.
 pub const MAX_CHUNK_LEN: usize = 64 * 1024 * 1024;
 /// The chunk that the writer makes of data that does not repeat itself throughout, in bytes.
 pub const CHUNK_LEN: usize = 1024 * 1024;
-/// The chunk that the writer makes of data that repeats itself throughout, in bytes.
-const LONG_CHUNK_LEN: usize = 16 * 1024 * 1024;
+/// The chunk that the writer makes of data that repeats itself throughout, and the largest with a filter, in bytes.
+pub(crate) const LONG_CHUNK_LEN: usize = 16 * 1024 * 1024;
 /// A component of fewer bytes is stored raw.
 pub const MIN_COMPRESSED_LEN: usize = 64;
 

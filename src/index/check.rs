@@ -1,7 +1,7 @@
 //! The rules of FORMAT.md that an index must keep, all checked when a file is opened.
 
 use super::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
-use crate::codec::{Filter, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
+use crate::codec::{Filter, LONG_CHUNK_LEN, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
 use crate::container::{ALIGNMENT, HEADER_LEN};
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::{MAX_ROLES, Part, element_count};
@@ -206,11 +206,13 @@ impl Zstd<'_> {
     /// Checks a chunk table against the component's stored size and the width of its elements.
     fn check(&self, size: u64, width: Option<usize>) -> Result<()> {
         let chunk_size = u64::from(self.chunk_size);
+        // A filter is undone from memory of a chunk's size, which each thread has.
+        let most = if self.filter == Filter::None { MAX_CHUNK_LEN } else { LONG_CHUNK_LEN };
         ensure!(
-            self.chunk_size.is_power_of_two()
-                && (MIN_CHUNK_LEN..=MAX_CHUNK_LEN).contains(&(self.chunk_size as usize)),
+            self.chunk_size.is_power_of_two() && (MIN_CHUNK_LEN..=most).contains(&(self.chunk_size as usize)),
             Encoding,
-            "chunks of {chunk_size} bytes; the size is a power of two from {MIN_CHUNK_LEN} to {MAX_CHUNK_LEN}"
+            "chunks of {chunk_size} bytes; with the filter {:?}, the size is a power of two from {MIN_CHUNK_LEN} to {most}",
+            self.filter.name()
         );
         ensure!(
             self.raw_size.div_ceil(chunk_size) == self.stored.len() as u64,
