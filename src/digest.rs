@@ -1,9 +1,16 @@
-//! Checksums other than the CRC-32 of our own files: those that the public package's generations use.
+//! Checksums: the CRC-32 of our own files, and those that the public package's generations use.
 
 use std::fmt;
 
 use sha2::Digest as _;
 use xxhash_rust::xxh3::Xxh3Default;
+
+/// The CRC-32 of bytes, to which that of others may be joined.
+pub(crate) fn crc32(bytes: &[u8]) -> crc32fast::Hasher {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(bytes);
+    hasher
+}
 
 /// A checksum and the algorithm that it was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use crc32fast::Hasher;
 
-use super::verify::hash;
 use super::wanted::unknown_dtype;
 use super::{PIECE_LEN, Reader, Wanted};
 use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
+use crate::digest::crc32;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known};
 use crate::parallel;
@@ -104,7 +104,7 @@ impl Reader {
                     let frame =
                         self.fetch(&job.wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
                     if let Some(sum) = &job.sum {
-                        sum.get_or_init(|| hash(frame));
+                        sum.get_or_init(|| crc32(frame));
                     }
                     if matches!(zstd.frames, Frames::Stream { .. }) {
                         Self::check_stored(&job.wanted, frame)?;

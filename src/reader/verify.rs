@@ -4,6 +4,7 @@ use crc32fast::Hasher;
 
 use super::{PIECE_LEN, Reader, Wanted};
 use crate::codec::{self, CHUNK_LEN, Chunk, Decoder};
+use crate::digest::crc32;
 use crate::error::{Cause, Error, ErrorKind, Result, ensure};
 use crate::index::{Encoding, Frames, Known};
 use crate::layout::Layout;
@@ -93,7 +94,7 @@ impl Reader {
                             decoder.decode(&zstd, dtype.filter_width(), bytes, &chunk, decoded)?;
                             Ok(Hasher::new())
                         }
-                        _ => Ok(hash(bytes)),
+                        _ => Ok(crc32(bytes)),
                     }
                 };
                 check().map_err(|err| self.locate(&piece.wanted, err))
@@ -224,10 +225,4 @@ impl Reader {
         )?;
         self.check_order(&judged)
     }
-}
-
-pub(super) fn hash(bytes: &[u8]) -> Hasher {
-    let mut hasher = Hasher::new();
-    hasher.update(bytes);
-    hasher
 }

@@ -6,6 +6,7 @@ use crc32fast::Hasher;
 
 use crate::codec::{self, CHUNK_LEN, Coding, Encoder};
 use crate::container::{ALIGNMENT, align_up, blob_alignment};
+use crate::digest::crc32;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::index::{Check, ComponentRecord, Index, RAW};
@@ -76,10 +77,8 @@ impl Spares {
 
 impl Piece<'_> {
     pub(super) fn make(&self, encoders: &mut Encoders, spares: &Spares) -> Result<Made> {
-        let mut hasher = Hasher::new();
         let Some(coding) = self.coding else {
-            hasher.update(self.bytes);
-            return Ok(Made { hasher, frame: None });
+            return Ok(Made { hasher: crc32(self.bytes), frame: None });
         };
         let (_, encoder) = match encoders {
             Some(encoder) if encoder.0 == coding.level => encoder,
@@ -87,12 +86,10 @@ impl Piece<'_> {
         };
         let mut frame = spares.take();
         if encoder.encode(coding, self.bytes, &mut frame)? {
-            hasher.update(&frame);
-            return Ok(Made { hasher, frame: Some(frame) });
+            return Ok(Made { hasher: crc32(&frame), frame: Some(frame) });
         }
         spares.give_back(frame);
-        hasher.update(self.bytes);
-        Ok(Made { hasher, frame: None })
+        Ok(Made { hasher: crc32(self.bytes), frame: None })
     }
 }
 
@@ -183,9 +180,7 @@ impl<'a> Pending<'a> {
             // Compression made it no smaller: raw, and if some of it was written, back to where the blob began.
             if stored > 0 {
                 sink.rewind(self.start)?;
-                let mut hasher = Hasher::new();
-                hasher.update(self.bytes);
-                self.hasher = Some(hasher);
+                self.hasher = Some(crc32(self.bytes));
             }
             self.start = begin_blob(sink, len, blob_alignment(len))?;
             sink.write_lasting(self.bytes)?;
@@ -219,8 +214,7 @@ impl<'a> Pending<'a> {
 /// A frame of a chunk that compression makes no smaller, and its checksum.
 fn stored_frame(coding: Coding, chunk: &[u8]) -> (Vec<u8>, Hasher) {
     let frame = codec::store(coding.filter, coding.width, chunk);
-    let mut hasher = Hasher::new();
-    hasher.update(&frame);
+    let hasher = crc32(&frame);
     (frame, hasher)
 }
 
