@@ -165,10 +165,9 @@ impl Encoder {
             self.add(&mut builder, plane, content)?;
         }
         match &planes[first..last] {
-            [] => {}
-            [Plane { tried: Some(tried), .. }] => builder.splice(tried),
             [one, .., other] => self.add_matched(&mut builder, &content[one.start..other.end])?,
-            [one] => self.add_matched(&mut builder, &content[one.start..one.end])?,
+            [one] => self.add(&mut builder, one, content)?,
+            [] => {}
         }
         for plane in &planes[last..] {
             self.add(&mut builder, plane, content)?;
@@ -181,11 +180,7 @@ impl Encoder {
     fn build_periodic(&mut self, period: usize, content: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
         let (mode, tried) = self.choose(&content[..period], true, false)?;
         let mut builder = frame::Builder::new(frame, content.len() as u32);
-        match (mode, tried) {
-            (Mode::Match, Some(tried)) => builder.splice(&tried),
-            (Mode::Match, None) => self.add_matched(&mut builder, &content[..period])?,
-            _ => self.add(&mut builder, &Plane { start: 0, end: period, mode, tried: None }, content)?,
-        }
+        self.add(&mut builder, &Plane { start: 0, end: period, mode, tried }, content)?;
         builder.copy(period, &content[period..]);
         builder.finish(content);
         Ok(frame.len() < content.len())
@@ -197,15 +192,17 @@ impl Encoder {
         Ok(())
     }
 
-    /// Adds a plane without matches.
+    /// Adds a plane.
     fn add(&mut self, builder: &mut frame::Builder<'_>, plane: &Plane, content: &[u8]) -> Result<()> {
         let bytes = &content[plane.start..plane.end];
-        match plane.mode {
-            Mode::Repeat => builder.repeat(bytes[0], bytes.len()),
-            Mode::Literals => {
+        match (plane.mode, &plane.tried) {
+            (Mode::Repeat, _) => builder.repeat(bytes[0], bytes.len()),
+            (Mode::Literals, _) => {
                 bytes.chunks(MAX_BLOCK).try_for_each(|block| self.add_literals(builder, block))?;
             }
-            Mode::Store | Mode::Match => builder.store(bytes),
+            (Mode::Store, _) => builder.store(bytes),
+            (Mode::Match, Some(tried)) => builder.splice(tried),
+            (Mode::Match, None) => self.add_matched(builder, bytes)?,
         }
         Ok(())
     }
@@ -235,7 +232,7 @@ impl Encoder {
         if plane.len() < 2 {
             return Ok((Mode::Store, None));
         }
-        if plane[1..] == plane[..plane.len() - 1] {
+        if is_same_after(1, plane) {
             return Ok((Mode::Repeat, None));
         }
         let is_tried = self.level >= EXHAUSTIVE_LEVEL || plane.len() < MIN_SAMPLED;
@@ -324,7 +321,9 @@ impl Chooser {
             chunk_len: if share >= 0.5 { LONG_CHUNK_LEN } else { CHUNK_LEN },
             ..usual
         };
-        if let Some(period) = Some(coding).filter(|_| share >= 0.5).and_then(|_| period(bytes)) {
+        if share >= 0.5
+            && let Some(period) = period(bytes)
+        {
             return Ok(Coding { filter: Filter::None, chunk_len: MAX_CHUNK_LEN, period, ..coding });
         }
         if suited == Filter::None {
@@ -424,7 +423,12 @@ fn period(bytes: &[u8]) -> Option<usize> {
     let first = bytes.first_chunk::<8>()?;
     let found = bytes[1..].windows(8).take(MAX).position(|window| window == first).map(|at| at + 1)?;
     let period = found * MIN.div_ceil(found);
-    (found > 1 && bytes.get(period..)? == &bytes[..bytes.len() - period]).then_some(period)
+    (found > 1 && period <= bytes.len() && is_same_after(period, bytes)).then_some(period)
+}
+
+/// Whether each byte is the one that stands `distance` before it. There are at least as many.
+fn is_same_after(distance: usize, bytes: &[u8]) -> bool {
+    bytes[distance..] == bytes[..bytes.len() - distance]
 }
 
 #[cfg(test)]
