@@ -707,7 +707,6 @@ static void test_buffers_outlive_a_memory_reader(void) {
     zt_buffer_free(buffer);
 }
 
-/* Tied tensors share their memory in a batch, in every mode and whether they are large, small or compressed. */
 /* Copies are the buffer's bytes, for any number of threads, and touch nothing around the target. */
 static void test_copies_of_buffers(void) {
     const size_t lens[] = {1, 4097, (size_t)9 << 20};
@@ -716,27 +715,14 @@ static void test_copies_of_buffers(void) {
         ZtReader *reader = NULL;
         ZtWriter *writer = NULL;
         ZtBuffer *file = NULL, *buffer = NULL;
-        ZtTensorSpec spec;
-        ZtComponentSpec component;
         uint64_t shape = lens[i];
         unsigned char *bytes = (unsigned char *)malloc(lens[i]), *copy = (unsigned char *)malloc(lens[i] + 128);
+        ZtComponentSpec component = component_spec(bytes, lens[i], ZT_UINT8);
+        ZtTensorSpec spec = tensor_spec("bytes", ZT_DENSE, &shape, 1, &component, 1);
         CHECK(bytes != NULL && copy != NULL);
         for (at = 0; at < lens[i]; at++) {
             bytes[at] = (unsigned char)(at * 2654435761u >> 13);
         }
-        memset(&spec, 0, sizeof spec);
-        memset(&component, 0, sizeof component);
-        component.data = bytes;
-        component.len = lens[i];
-        component.dtype = ZT_UINT8;
-        spec.name = "bytes";
-        spec.name_len = 5;
-        spec.shape = &shape;
-        spec.ndim = 1;
-        spec.components = &component;
-        spec.component_count = 1;
-        spec.dtype = ZT_UINT8;
-        spec.layout = ZT_DENSE;
         CHECK_STATUS(zt_writer_create_memory(0, 1, NULL, &writer), ZT_OK);
         CHECK_STATUS(zt_writer_add(writer, &spec, 1), ZT_OK);
         CHECK_STATUS(zt_writer_finish_memory(writer, &file), ZT_OK);
@@ -759,6 +745,7 @@ static void test_copies_of_buffers(void) {
     }
 }
 
+/* Tied tensors share their memory in a batch, in every mode and whether they are large, small or compressed. */
 static void test_batches(void) {
     static const size_t tensors[] = {TIED, DENSE, LARGE, DENSE, PACKED, PACKED};
     static const size_t same[][2] = {{0, 2}, {1, 3}, {4, 5}};

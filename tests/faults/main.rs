@@ -27,7 +27,7 @@ const OTHER: u8 = 2;
 // ---------------------------------------------------------------- what is saved
 
 struct Owned {
-    name: &'static str,
+    name: String,
     dtype: DType,
     layout: Layout,
     shape: Vec<u64>,
@@ -51,7 +51,8 @@ impl Random {
     }
 }
 
-fn dense(name: &'static str, dtype: DType, bytes: Vec<u8>, level: i32) -> Owned {
+fn dense(name: impl Into<String>, dtype: DType, bytes: Vec<u8>, level: i32) -> Owned {
+    let name = name.into();
     let shape = vec![(bytes.len() / dtype.size()) as u64];
     Owned { name, dtype, layout: Layout::Dense, shape, components: vec![(dtype, bytes)], level }
 }
@@ -67,8 +68,8 @@ fn tensors(seed: u8) -> Vec<Owned> {
         (DType::UInt32, integers(&mut (0..entries).map(|at| at % 1000))),
         (DType::UInt32, integers(&mut (0..=20).map(|row| row * 1000))),
     ];
-    let csr = |name, level| Owned {
-        name,
+    let csr = |name: &str, level| Owned {
+        name: name.to_owned(),
         dtype: DType::Float32,
         layout: Layout::SparseCsr,
         shape: vec![20, 1000],
@@ -92,47 +93,40 @@ fn tensors(seed: u8) -> Vec<Owned> {
 /// What is saved: tensors of every kind one by one, or many small ones at once.
 const SAVES: [&str; 2] = ["save", "save many"];
 
+/// Many small tensors.
+fn many(seed: u8) -> Vec<Owned> {
+    let bytes = noise(1500 * 4500, seed.into());
+    let small = |(at, bytes): (usize, &[u8])| {
+        dense(format!("tensor {at}"), DType::UInt8, bytes[at % 4000..].to_vec(), 0)
+    };
+    bytes.chunks(4500).enumerate().map(small).collect()
+}
+
 /// Adds what is to be saved and finishes.
 fn write(mut writer: Writer, what: &str, seed: u8) -> Result<Option<Buffer>, Error> {
-    if what == SAVES[1] {
-        let bytes = noise(1500 * 4500, seed.into());
-        let names: Vec<String> = (0..1500).map(|at| format!("tensor {at}")).collect();
-        let parts: Vec<Component<'_>> = (bytes.chunks(4500).enumerate())
-            .map(|(at, bytes)| Component { dtype: DType::UInt8, bytes: &bytes[at % 4000..], share: 0 })
-            .collect();
-        let shapes: Vec<[u64; 1]> = parts.iter().map(|part| [part.bytes.len() as u64]).collect();
-        let tensors: Vec<Tensor<'_>> = (names.iter().enumerate())
-            .map(|(at, name)| Tensor {
-                name,
-                dtype: DType::UInt8,
-                shape: &shapes[at],
-                layout: Layout::Dense,
-                blocksize: None,
-                components: &parts[at..=at],
-                level: 0,
-                attributes: Metadata::new(),
-            })
-            .collect();
-        writer.add(&tensors)?;
-        return writer.finish();
-    }
-    for tensor in tensors(seed) {
-        let components: Vec<Component<'_>> = tensor
-            .components
-            .iter()
-            .map(|(dtype, bytes)| Component { dtype: *dtype, bytes, share: 0 })
-            .collect();
-        writer.add(&[Tensor {
-            name: tensor.name,
+    let (tensors, at_once) = if what == SAVES[1] { (many(seed), usize::MAX) } else { (tensors(seed), 1) };
+    let components: Vec<Vec<Component<'_>>> = tensors
+        .iter()
+        .map(|tensor| {
+            let parts = tensor.components.iter();
+            parts.map(|(dtype, bytes)| Component { dtype: *dtype, bytes, share: 0 }).collect()
+        })
+        .collect();
+    let tensors: Vec<Tensor<'_>> = tensors
+        .iter()
+        .zip(&components)
+        .map(|(tensor, components)| Tensor {
+            name: &tensor.name,
             dtype: tensor.dtype,
             shape: &tensor.shape,
             layout: tensor.layout,
             blocksize: None,
-            components: &components,
+            components,
             level: tensor.level,
             attributes: Metadata::new(),
-        }])?;
-    }
+        })
+        .collect();
+    tensors.chunks(at_once).try_for_each(|tensors| writer.add(tensors))?;
     writer.finish()
 }
 
@@ -153,8 +147,8 @@ fn read(path: &Path, mode: Mode, threads: usize) -> Result<bool, (String, Error)
         .map_err(|err| (String::new(), err))?;
     let mut found = Vec::new();
     for tensor in tensors(0) {
-        let at = |err| (tensor.name.to_owned(), err);
-        let number = reader.find(tensor.name).map_err(at)?;
+        let at = |err| (tensor.name.clone(), err);
+        let number = reader.find(&tensor.name).map_err(at)?;
         let batch = reader.read_many(&[number], None).map_err(at)?;
         for (component, (dtype, expected)) in tensor.components.iter().enumerate() {
             let whole = batch.buffer(component).unwrap();
