@@ -1216,7 +1216,8 @@ size_t zt_buffer_len(const ZtBuffer *buffer);
  *
  * Ownership: `len` bytes at `out` stay the caller's.
  * Threads: any; nobody else uses the bytes at `out` meanwhile.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what zt_buffer_len() gives). On error nothing is written.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what
+ * zt_buffer_len() gives). On error nothing is written.
  * Since: ABI 1.
  */
 ZtStatus zt_buffer_copy(const ZtBuffer *buffer,

@@ -99,7 +99,8 @@ pub unsafe extern "C" fn zt_buffer_len(buffer: *const ZtBuffer) -> usize {
 ///
 /// Ownership: `len` bytes at `out` stay the caller's.
 /// Threads: any; nobody else uses the bytes at `out` meanwhile.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what zt_buffer_len() gives). On error nothing is written.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (also if `out` is part of the buffer), ZT_ERR_SIZE (`len` is not what
+/// zt_buffer_len() gives). On error nothing is written.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_buffer_copy(
