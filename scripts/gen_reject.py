@@ -273,6 +273,10 @@ def controls():
         [frame(b"\7" * CHUNK, field=2), frame(b"\7" * CHUNK, field=8), frame(CONTENT, field=1)],
         b"\7" * 2 * CHUNK + CONTENT,
     )
+    yield "chunks-again", "six chunks, of which two are the same as those before", compressed(
+        [frame(b"\7" * CHUNK), b"", frame(b"\1" * CHUNK), b"", b"", frame(CONTENT)],
+        b"\7" * 2 * CHUNK + b"\1" * 3 * CHUNK + CONTENT,
+    )
     yield "chunk-16-mib", "the largest size of chunks", compressed(encoding={3: 2**24})
     yield "window", "a frame of several segments, with the smallest window", compressed([frame(CONTENT, window=0)])
     for layout in SPARSE:
@@ -671,6 +675,9 @@ def encodings():
     yield "chunks-raw-size-max", *of("one chunk for 2^64 - 1 bytes", {2: 2**64 - 1})
     yield "chunks-sum-small", *of("the stored sizes add up to a byte less", {4: [size - 1]})
     yield "chunks-sum-large", *of("the stored sizes add up to a byte more", {4: [size + 1]})
+    yield "chunks-again-first", *of("the first chunk is to be the same as one before", {4: [0]}, part={3: 0, 4: 0})
+    pages = {2: CHUNK + 100, 4: [size, 0]}
+    yield "chunks-again-short", *of("100 bytes are to be the same as 64 KiB", pages, record={2: [CHUNK + 100]})
     for dtype in ("uint8", "bool", "float8_e5m2"):
         yield f"filter-float-{dtype}", *of(f"filter float on {dtype}", {1: "float"}, dtype=dtype)
     yield "raw-size-small", "Size", "raw_size is less than the shape asks for", compressed(encoding={2: 99})
@@ -710,8 +717,6 @@ def frames():
     yield "frame-longer", *of("a byte follows the frame", good + b"\0")
     yield "frame-second", *of("an empty second frame follows the first", good + frame(b""))
     yield "frame-skippable", *of("a skippable frame follows the first", good + struct.pack("<II", 0x184D2A50, 0))
-    yield "frame-none", *of("a chunk of 0 stored bytes", b"")
-    yield "frame-none-crc-nil", *of("a chunk of 0 stored bytes and no checksum", b"", part={4: None})
     damaged = [fine, fine[:-1], frame(rest)]
     yield "frame-second-chunk", *of("the second of three is damaged", *damaged, content=zeros * 2 + rest)
     yield "frame-order", *of("the last chunk stands first", frame(rest), fine, content=zeros + rest)
@@ -720,7 +725,8 @@ def frames():
     yield "frame-many", *of(
         "1000 chunks of 4 MiB, of which a header alone is there",
         claim,
-        encoding={2: many * large, 3: large, 4: [len(claim)] + [0] * (many - 1)},
+        *[b"x"] * (many - 1),
+        encoding={2: many * large, 3: large},
         record={2: [many * large]},
     )
     yield "frame-claim", *of(

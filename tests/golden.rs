@@ -42,6 +42,7 @@ fn files() -> Vec<GoldenFile> {
         file("v1-compressed.zt", 0x2170_1d12, dense(100, 3)),
         file("v1-chunks.zt", 0x2f20_cc86, vec![chunks()]),
         file("v1-periods.zt", 0x9929_b9ff, vec![periods()]),
+        file("v1-again.zt", 0x1907_1594, vec![again()]),
         file("v1-sparse.zt", 0x918d_af58, sparse(0)),
         file("v1-sparse-compressed.zt", 0x17d5_fcdc, sparse(3)),
         GoldenFile { metadata: metadata(), ..file("v1-metadata.zt", 0x24cf_03a3, with_attributes()) },
@@ -98,6 +99,13 @@ fn periods() -> Golden {
     let (period, count) = (500, 9000);
     let part = (DType::Float32, elements(DType::Float32, period).repeat(count));
     Golden { parts: vec![part], ..tensor("periods", DType::Float32, &[count as u64, period as u64], 3) }
+}
+
+/// Four chunks, of which two are the same as the one before.
+fn again() -> Golden {
+    let len = 3 * (1 << 19) + 9;
+    let part = integers(DType::Int16, std::iter::repeat_n(7, len));
+    Golden { parts: vec![part], ..tensor("again", DType::Int16, &[len as u64], 3) }
 }
 
 const STORED: u64 = 100;
@@ -220,6 +228,10 @@ fn golden_files_hold_every_encoding() {
             }
             assert!(file.name != "v1-compressed.zt" || part.encoding() != Encoding::Raw);
             assert!(file.name != "v1-periods.zt" || part.stored_len() < part.len_bytes().unwrap() / 3000);
+            assert!(
+                file.name != "v1-again.zt"
+                    || matches!(part.encoding(), Encoding::Zstd(zstd) if zstd.stored[1..3] == [0, 0])
+            );
             assert!(file.name != "v1-chunks.zt" || part.stored_len() < part.len_bytes().unwrap() / 10);
         }
     }

@@ -300,6 +300,7 @@ fn chunks_that_compress_and_chunks_that_do_not_share_a_component() {
         level: 3,
         attributes: Metadata::new(),
     };
+    let again = noise(MIB);
     // What a sample of the first chunk promises is less than what storing the others costs.
     let mut hardly = noise(9 * MIB);
     hardly[MIB / 2..][..1200].iter_mut().step_by(8).for_each(|byte| *byte = 0);
@@ -308,14 +309,24 @@ fn chunks_that_compress_and_chunks_that_do_not_share_a_component() {
         dense(DType::Float32, [vec![0; MIB], noise(2 * MIB)].concat()),
         dense(DType::Float64, hardly),
         dense(DType::UInt8, noise(300_000)),
+        // A chunk that is the same as the one before is not stored, whatever compression makes of it.
+        dense(DType::UInt8, again.repeat(5)),
+        dense(DType::UInt8, [noise(2 * MIB), vec![0; 2 * MIB], again.repeat(4), vec![7; MIB + 5]].concat()),
+        dense(DType::Int32, vec![1; 7 * MIB]),
     ];
     let bytes = write(&tensors, None, 1);
     assert!(bytes == write(&tensors, None, 3), "the same bytes for any number of threads");
-    let reader = Reader::from_bytes(bytes, ReadOptions::default()).unwrap();
+    let reader = Reader::from_bytes(bytes.clone(), ReadOptions::default()).unwrap();
     let is_raw: Vec<bool> =
         reader.index().iter().map(|info| info.component(0).unwrap().encoding() == Encoding::Raw).collect();
-    assert_eq!(is_raw, [false, false, true, true]);
-    check(&reader, &tensors);
+    assert_eq!(is_raw, [false, false, true, true, false, false, false]);
+    let stored = |at: usize| reader.tensor(at).unwrap().component(0).unwrap().stored_len() as usize;
+    assert!(stored(4) < MIB + 100 && stored(5) < 3 * MIB + 500 && stored(6) < 100);
+    for threads in [1, 3] {
+        let options = ReadOptions { threads, verify: true, ..ReadOptions::default() };
+        let reader = Reader::from_bytes(bytes.clone(), options).unwrap();
+        check(&reader, &tensors);
+    }
 }
 
 #[test]

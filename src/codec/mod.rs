@@ -40,14 +40,20 @@ pub(crate) struct Chunk {
     pub(crate) stored_len: usize,
     /// Bytes that it decodes to.
     pub(crate) len: usize,
+    /// Whether the frame is that of the chunk before, which it is the same as.
+    pub(crate) is_again: bool,
 }
 
 /// The chunks of a component, in order. One stream is one chunk.
 pub(crate) fn chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
     let stream = match zstd.frames {
-        Frames::Stream { stored_len } => {
-            Some(Chunk { number: 0, at: 0, stored_len: stored_len as usize, len: zstd.raw_size as usize })
-        }
+        Frames::Stream { stored_len } => Some(Chunk {
+            number: 0,
+            at: 0,
+            stored_len: stored_len as usize,
+            len: zstd.raw_size as usize,
+            is_again: false,
+        }),
         Frames::Chunks | Frames::Seekable => None,
     };
     stream.into_iter().chain(table_chunks(zstd))
@@ -55,14 +61,18 @@ pub(crate) fn chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'
 
 /// The chunks that a table of stored sizes describes.
 fn table_chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
-    let (mut at, mut left) = (0, zstd.raw_size);
-    let chunk_size = u64::from(zstd.chunk_size);
+    let (mut frame, mut left) = (0..0, zstd.raw_size);
+    let (chunk_size, frames) = (u64::from(zstd.chunk_size), zstd.frames);
     zstd.stored.iter().enumerate().map(move |(number, &stored_len)| {
+        // Tables of other generations state what they state.
+        let is_again = stored_len == 0 && frames == Frames::Chunks;
+        if !is_again {
+            frame = frame.end..frame.end + u64::from(stored_len);
+        }
         let len = left.min(chunk_size);
-        let chunk = Chunk { number, at, stored_len: stored_len as usize, len: len as usize };
-        at += u64::from(stored_len);
         left -= len;
-        chunk
+        let stored_len = (frame.end - frame.start) as usize;
+        Chunk { number, at: frame.start, stored_len, len: len as usize, is_again }
     })
 }
 

@@ -180,8 +180,12 @@ impl Encoder {
     fn build_periodic(&mut self, period: usize, content: &[u8], frame: &mut Vec<u8>) -> Result<bool> {
         let (mode, tried) = self.choose(&content[..period], true, false)?;
         let mut builder = frame::Builder::new(frame, content.len() as u32);
-        self.add(&mut builder, &Plane { start: 0, end: period, mode, tried }, content)?;
-        builder.copy(period, &content[period..]);
+        if mode == Mode::Repeat {
+            builder.repeat(content[0], content.len());
+        } else {
+            self.add(&mut builder, &Plane { start: 0, end: period, mode, tried }, content)?;
+            builder.copy(period, &content[period..]);
+        }
         builder.finish(content);
         Ok(frame.len() < content.len())
     }
@@ -324,7 +328,9 @@ impl Chooser {
         if share >= 0.5
             && let Some(period) = period(bytes)
         {
-            return Ok(Coding { filter: Filter::None, chunk_len: MAX_CHUNK_LEN, period, ..coding });
+            // Chunks that begin alike are all the same, and the first of them is all that is stored.
+            let chunk_len = if CHUNK_LEN.is_multiple_of(period) { CHUNK_LEN } else { MAX_CHUNK_LEN };
+            return Ok(Coding { filter: Filter::None, chunk_len, period, ..coding });
         }
         if suited == Filter::None {
             return Ok(coding);
@@ -414,7 +420,7 @@ fn repetition(bytes: &[u8]) -> f64 {
     if again < ENOUGH { 0.0 } else { again as f64 / places as f64 }
 }
 
-/// After how many bytes all of the data is the same again; `None` if it is not, or is one byte throughout.
+/// After how many bytes all of the data is the same again; `None` if it is not.
 fn period(bytes: &[u8]) -> Option<usize> {
     /// The longest that is looked for.
     const MAX: usize = 1024 * 1024;
@@ -423,7 +429,7 @@ fn period(bytes: &[u8]) -> Option<usize> {
     let first = bytes.first_chunk::<8>()?;
     let found = bytes[1..].windows(8).take(MAX).position(|window| window == first).map(|at| at + 1)?;
     let period = found * MIN.div_ceil(found);
-    (found > 1 && period <= bytes.len() && is_same_after(period, bytes)).then_some(period)
+    (period <= bytes.len() && is_same_after(period, bytes)).then_some(period)
 }
 
 /// Whether each byte is the one that stands `distance` before it. There are at least as many.
@@ -499,7 +505,9 @@ mod tests {
     fn what_repeats_throughout_gets_long_chunks() {
         let choose =
             |bytes: &[u8]| Chooser::new().unwrap().choose(3, Filter::Float, 4, bytes).unwrap().chunk_len;
-        assert_eq!(choose(&[0; 1 << 20]), LONG_CHUNK_LEN);
+        assert_eq!(choose(&[0; 1 << 20]), CHUNK_LEN, "chunks that are the same are stored once");
+        assert_eq!(choose(&noise(4096).repeat(400)), CHUNK_LEN);
+        assert_eq!(choose(&[vec![0; 1 << 20], vec![1]].concat()), LONG_CHUNK_LEN);
         assert_eq!(choose(&noise(400_000).repeat(4)), MAX_CHUNK_LEN);
         assert_eq!(choose(&[noise(400_000).repeat(4), vec![0]].concat()), LONG_CHUNK_LEN);
         assert_eq!(choose(&noise(1 << 20)), CHUNK_LEN);
@@ -518,7 +526,7 @@ mod tests {
             assert_eq!(period(&other), None);
             assert_eq!(period(&data[..len]), None);
         }
-        assert_eq!(period(&[7; 100_000]), None);
+        assert_eq!(period(&[7; 100_000]), Some(64));
         assert_eq!(period(&noise(100_000)), None);
         assert_eq!(period(&[]), None);
     }

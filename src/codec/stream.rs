@@ -227,7 +227,8 @@ mod tests {
                 [&stream(&content[..300_000], level)[..], &skippable, &stream(&content[300_000..], level)]
                     .concat();
             check(&stored, content.len()).unwrap();
-            let chunk = Chunk { number: 0, at: 0, stored_len: stored.len(), len: content.len() };
+            let chunk =
+                Chunk { number: 0, at: 0, stored_len: stored.len(), len: content.len(), is_again: false };
             let mut zstd = Decompressor::new().unwrap();
             for (skip, len) in [(0, 700_000), (0, 5), (299_990, 20), (699_999, 1), (700_000, 0)] {
                 let mut out = vec![0; len];

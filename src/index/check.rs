@@ -228,6 +228,13 @@ impl Zstd<'_> {
             Encoding,
             "the chunks' stored sizes add up to {sum}, the component has {size} bytes"
         );
+        // The last chunk may be a shorter one than the chunk before.
+        let is_whole = self.raw_size.is_multiple_of(chunk_size);
+        ensure!(
+            self.stored.first() != Some(&0) && (is_whole || self.stored.last() != Some(&0)),
+            Encoding,
+            "a chunk of no stored bytes is the same as the one before, but there is none of its length"
+        );
         if let Some(width) = width {
             check_filter(self.filter, width)?;
         }

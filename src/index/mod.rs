@@ -82,7 +82,7 @@ pub struct Zstd<'a> {
     pub raw_size: u64,
     /// Decoded bytes of each chunk but the last.
     pub chunk_size: u32,
-    /// Stored bytes of each chunk.
+    /// Stored bytes of each chunk; 0 for one that is the same as the chunk before, whose frame is also its own.
     pub stored: &'a [u32],
     /// What the frames are.
     pub frames: Frames,

@@ -62,7 +62,7 @@ impl Reader {
                     for (chunk, from, to) in wanted.chunks(&zstd) {
                         let (out, after) = rest.split_at_mut(to - from);
                         rest = after;
-                        let sum = is_summed.then(Arc::default);
+                        let sum = (is_summed && !chunk.is_again).then(Arc::default);
                         sums.extend(sum.clone());
                         jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum });
                     }

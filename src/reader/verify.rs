@@ -57,7 +57,7 @@ impl Reader {
             }
             match wanted.part.encoding() {
                 Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
-                    pieces.extend(codec::chunks(&zstd).map(|chunk| Piece {
+                    pieces.extend(codec::chunks(&zstd).filter(|chunk| !chunk.is_again).map(|chunk| Piece {
                         wanted,
                         at: chunk.at,
                         len: chunk.stored_len,
@@ -136,7 +136,10 @@ impl Reader {
                 self.check_stream(wanted, zstd.raw_size).map_err(|err| self.explain(wanted, err))?;
                 continue;
             }
-            for (chunk, ..) in wanted.chunks(&zstd) {
+            for (number, (chunk, ..)) in wanted.chunks(&zstd).enumerate() {
+                if chunk.is_again && number > 0 {
+                    continue;
+                }
                 let len = chunk.stored_len.min(codec::MAX_HEADER_LEN);
                 self.fetch(wanted, wanted.part.offset() + chunk.at, len, &mut head)
                     .and_then(|head| codec::check_header(zstd.frames, head, &chunk))

@@ -45,6 +45,8 @@ pub(super) struct Piece<'a> {
     /// Place in the list of this call's components.
     pub(super) component: usize,
     bytes: &'a [u8],
+    /// The piece before it of the component, if there is one.
+    before: &'a [u8],
     coding: Option<Coding>,
     is_first: bool,
     is_last: bool,
@@ -52,10 +54,19 @@ pub(super) struct Piece<'a> {
 
 /// What the helpers make of a piece.
 pub(super) struct Made {
-    /// Of the frame, or of the bytes as they are.
+    form: Form,
+    /// Of the bytes to be stored.
     hasher: Hasher,
-    /// Set if compression made the piece smaller.
-    frame: Option<Vec<u8>>,
+}
+
+/// How a piece is stored.
+enum Form {
+    /// As it is, since that was asked for or compression makes it no smaller.
+    Plain,
+    /// As a frame.
+    Frame(Vec<u8>),
+    /// Not at all: it is the same as the piece before, of a component that is compressed.
+    Again,
 }
 
 /// The encoder of a thread, which a change of level replaces.
@@ -78,18 +89,21 @@ impl Spares {
 impl Piece<'_> {
     pub(super) fn make(&self, encoders: &mut Encoders, spares: &Spares) -> Result<Made> {
         let Some(coding) = self.coding else {
-            return Ok(Made { hasher: crc32(self.bytes), frame: None });
+            return Ok(Made { hasher: crc32(self.bytes), form: Form::Plain });
         };
+        if self.bytes == self.before {
+            return Ok(Made { hasher: Hasher::new(), form: Form::Again });
+        }
         let (_, encoder) = match encoders {
             Some(encoder) if encoder.0 == coding.level => encoder,
             other => other.insert((coding.level, Encoder::new(coding.level)?)),
         };
         let mut frame = spares.take();
         if encoder.encode(coding, self.bytes, &mut frame)? {
-            return Ok(Made { hasher: crc32(&frame), frame: Some(frame) });
+            return Ok(Made { hasher: crc32(&frame), form: Form::Frame(frame) });
         }
         spares.give_back(frame);
-        Ok(Made { hasher: crc32(self.bytes), frame: None })
+        Ok(Made { hasher: crc32(self.bytes), form: Form::Plain })
     }
 }
 
@@ -103,12 +117,12 @@ pub(super) fn cut<'a>(pending: &[Pending<'a>]) -> Vec<Piece<'a>> {
         let len = part.coding.map_or(CHUNK_LEN, |coding| coding.chunk_len);
         let count = part.bytes.len().div_ceil(len).max(1);
         let mut chunks = part.bytes.chunks(len);
-        pieces.extend((0..count).map(|at| Piece {
-            component,
-            bytes: chunks.next().unwrap_or_default(),
-            coding: part.coding,
-            is_first: at == 0,
-            is_last: at + 1 == count,
+        let mut last: &[u8] = &[];
+        pieces.extend((0..count).map(|at| {
+            let bytes = chunks.next().unwrap_or_default();
+            let before = std::mem::replace(&mut last, bytes);
+            let (is_first, is_last) = (at == 0, at + 1 == count);
+            Piece { component, bytes, before, coding: part.coding, is_first, is_last }
         }));
     }
     pieces
@@ -142,16 +156,12 @@ impl<'a> Pending<'a> {
         spares: &Spares,
     ) -> Result<()> {
         let len = self.bytes.len() as u64;
-        match (self.coding, made.frame) {
-            (Some(_), None) if self.stored.is_empty() => {
+        match (self.coding, made.form) {
+            (Some(_), Form::Plain) if self.stored.is_empty() => {
                 self.waiting += piece.bytes.len();
                 combine(&mut self.hasher, made.hasher);
             }
-            (Some(coding), frame) => {
-                let made = match frame {
-                    Some(frame) => (frame, made.hasher),
-                    None => stored_frame(coding, piece.bytes),
-                };
+            (Some(coding), form) => {
                 if self.stored.is_empty() {
                     // Nobody maps it, so it needs no page of its own.
                     self.start = begin_blob(sink, len, ALIGNMENT)?;
@@ -160,8 +170,15 @@ impl<'a> Pending<'a> {
                         self.put_frame(sink, &stored_frame(coding, chunk))?;
                     }
                 }
-                self.put_frame(sink, &made)?;
-                spares.give_back(made.0);
+                match form {
+                    Form::Plain => self.put_frame(sink, &stored_frame(coding, piece.bytes))?,
+                    Form::Frame(frame) => {
+                        let made = (frame, made.hasher);
+                        self.put_frame(sink, &made)?;
+                        spares.give_back(made.0);
+                    }
+                    Form::Again => self.stored.push(0),
+                }
             }
             (None, _) => {
                 if piece.is_first {
