@@ -4,11 +4,13 @@
 //! other library's objects belong to, here they are pointers that are passed on to functions of that library.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::ZtStatus;
 use super::buffer::ZtBatch;
@@ -132,14 +134,18 @@ impl View {
         byte_offset: 0,
     };
 
+    /// What it is, given the element type of the tensor before, which mostly has the same.
+    ///
     /// # Safety
     ///
     /// `shape` and `strides` hold `ndim` numbers, or are NULL where DLPack allows it.
-    unsafe fn dense(&self) -> Result<Dense> {
+    unsafe fn dense(&self, last: &mut Option<(DataType, DType)>) -> Result<Dense> {
         ensure!(self.device.kind == CPU, Argument, "the tensor is on a device of kind {}", self.device.kind);
-        let Some(dtype) = self.dtype.dtype() else {
+        let known = last.filter(|(spelled, _)| *spelled == self.dtype).map(|(_, dtype)| dtype);
+        let Some(dtype) = known.or_else(|| self.dtype.dtype()) else {
             fail!(UnknownDtype, "the tensor has elements of {:?}, which a .zt file cannot hold", self.dtype);
         };
+        *last = Some((self.dtype, dtype));
         let Ok(ndim) = usize::try_from(self.ndim) else {
             fail!(Argument, "the tensor has {} dimensions", self.ndim);
         };
@@ -205,41 +211,47 @@ pub unsafe extern "C" fn zt_dlpack_specs(
         let specs = unsafe { array_mut(specs, count, "specs") }?;
         // SAFETY: the caller lends the array.
         let components = unsafe { array_mut(components, count, "components") }?;
-        let mut first_of = HashMap::with_capacity(count);
+        // The numbers of those that are the first over their memory.
+        let mut firsts = HashTable::<usize>::with_capacity(count);
+        let mut last = None;
         for (at, &object) in objects.iter().enumerate() {
             let mut shown = View::NOTHING;
             // SAFETY: the function and its object belong together, and there is room for a DLTensor.
             let answer = unsafe { view(object, ptr::from_mut(&mut shown).cast()) };
             ensure!(answer == 0, Argument, "tensor number {at} cannot be shown as DLPack");
             // SAFETY: the other library filled it.
-            let dense = unsafe { shown.dense() }.map_err(|err| numbered(at, &err))?;
-            let mut share = 0;
-            if dense.len > 0 {
-                match first_of.entry((dense.data as usize, dense.len, dense.dtype)) {
+            let dense = unsafe { shown.dense(&mut last) }.map_err(|err| numbered(at, &err))?;
+            let Dense { dtype, len, data, .. } = dense;
+            components[at] = ZtComponentSpec { data, len, share: 0, dtype: dtype.code(), reserved: 0 };
+            if len > 0 {
+                let same = |&first: &usize| {
+                    let first = &components[first];
+                    (first.data, first.len, first.dtype) == (data, len, dtype.code())
+                };
+                match firsts.entry(hash_address(data), same, |&first| hash_address(components[first].data)) {
                     Entry::Vacant(entry) => drop(entry.insert(at)),
                     Entry::Occupied(first) => {
-                        let Some(number) = share_base.checked_add(*first.get() as u64 + 1) else {
+                        let first = *first.get();
+                        let Some(share) = share_base.checked_add(first as u64 + 1) else {
                             fail!(Argument, "share_base is {share_base}, with no numbers above it");
                         };
-                        share = number;
-                        components[*first.get()].share = share;
+                        (components[first].share, components[at].share) = (share, share);
                     }
                 }
             }
-            components[at] = ZtComponentSpec {
-                data: dense.data,
-                len: dense.len,
-                share,
-                dtype: dense.dtype.code(),
-                reserved: 0,
-            };
             let spec = &mut specs[at];
             (spec.shape, spec.ndim) = (dense.shape, dense.ndim);
             (spec.components, spec.component_count) = (ptr::from_ref(&components[at]), 1);
-            (spec.dtype, spec.layout) = (dense.dtype.code(), ZT_DENSE);
+            (spec.dtype, spec.layout) = (dtype.code(), ZT_DENSE);
         }
         Ok(())
     })
+}
+
+/// A hash of where something lies.
+fn hash_address(address: *const c_void) -> u64 {
+    // The middle of the product depends on all bits of the address, and its top bits are those that a table looks at first.
+    (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(32)
 }
 
 fn numbered(at: usize, err: &Error) -> Error {

@@ -340,6 +340,14 @@ impl Index {
 
     /// Makes room for more tensors.
     pub(crate) fn reserve(&mut self, count: usize) {
+        self.tensors.reserve(count);
+        self.components.reserve(count);
+        self.dims.reserve(2 * count);
+        self.reserve_names(count);
+    }
+
+    /// Makes room in the table of names.
+    fn reserve_names(&mut self, count: usize) {
         let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
         self.by_name.reserve(count, |&at| hasher.hash_one(tensors[at as usize].name_in(names)));
     }

@@ -61,6 +61,7 @@ def _find() -> _Exchange | None:
 
 _exchange = _find()
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
+_COMPLEX = [lib.ZT_COMPLEX64, lib.ZT_COMPLEX128]
 
 
 def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
@@ -71,8 +72,8 @@ def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any],
     """
     if _exchange is None or not set(map(type, tensors)) <= _PLAIN:
         return None
-    # The C functions do not tell of these bits. They exist on no other types.
-    if any(map(torch.Tensor.is_neg, tensors)) or any(map(torch.Tensor.is_conj, tensors)):
+    # The C functions tell neither of this bit nor of that for conjugates, which only complex tensors have.
+    if any(map(torch.Tensor.is_neg, tensors)):
         return None
     objects = np.fromiter(tensors, object, len(tensors))
     specs = np.zeros(len(tensors), _structs.TENSOR_SPEC)
@@ -84,7 +85,9 @@ def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any],
     except Exception:
         # torch raised it for a tensor that it cannot show. The way for any tensor says what is the matter.
         return None
-    return None if status else (specs, components)
+    if status or (np.isin(components["dtype"], _COMPLEX).any() and any(map(torch.Tensor.is_conj, tensors))):
+        return None
+    return specs, components
 
 
 def tensors_of(batch: Any, described: Any, count: int) -> tuple[list[Any], bool]:
