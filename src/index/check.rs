@@ -63,15 +63,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 impl Index {
     /// Checks every rule that needs no blob, and enters the names into the table.
     pub(crate) fn check(&mut self, rules: &Rules) -> Result<()> {
-        self.reserve_names(self.tensors.len());
-        for at in 0..self.tensors.len() {
-            if !self.enter_name(at as u32) {
-                let name = self.name_of(at as u32);
-                return Err(
-                    Error::new(crate::ErrorKind::Duplicate, "two tensors have this name").in_tensor(name)
-                );
-            }
-        }
+        self.enter_names()?;
         for info in self.iter() {
             info.check(rules).map_err(|err| err.in_tensor(info.name()))?;
         }

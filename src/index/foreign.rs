@@ -144,7 +144,7 @@ impl Index {
 
     /// Leaves of several tensors of one name only one.
     pub(crate) fn drop_duplicates(&mut self, keep: Keep) {
-        let is_unique = (0..self.len() as u32).all(|at| self.enter_name(at));
+        let is_unique = self.enter_names().is_ok();
         self.by_name.clear();
         if is_unique {
             return;

@@ -19,7 +19,7 @@ use hashbrown::HashTable;
 
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::DType;
-use crate::error::{Result, ensure};
+use crate::error::{Error, ErrorKind, Result, ensure};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
 
@@ -240,14 +240,36 @@ impl Index {
         self.tensors[at as usize].name_in(&self.names)
     }
 
-    /// Enters the tensor's name into the table; false if the name is there already.
-    fn enter_name(&mut self, at: u32) -> bool {
-        let hash = self.hash(self.name_of(at));
-        let is_new = self.find_hashed(self.name_of(at), hash).is_none();
-        if is_new {
-            self.insert_name(at, hash);
+    /// Enters the names of all tensors into the table.
+    ///
+    /// # Errors
+    ///
+    /// `Duplicate` for a name that stands twice.
+    fn enter_names(&mut self) -> Result<()> {
+        const BLOCK: usize = 32;
+        self.reserve_names(self.tensors.len());
+        let expect_new = |index: &Self, at: usize, hash| {
+            let name = index.name_of(at as u32);
+            let is_new = index.find_hashed(name, hash).is_none();
+            let err = || Error::new(ErrorKind::Duplicate, "two tensors have this name").in_tensor(name);
+            if is_new { Ok(()) } else { Err(err()) }
+        };
+        let mut hashes = [0; BLOCK];
+        for start in (0..self.tensors.len()).step_by(BLOCK) {
+            let block = start..self.tensors.len().min(start + BLOCK);
+            for at in block.clone() {
+                hashes[at - start] = self.hash(self.name_of(at as u32));
+            }
+            // A large table is in no cache. While nothing else is done between the looks into it, the processor waits for
+            // several places at once.
+            block.clone().try_for_each(|at| expect_new(self, at, hashes[at - start]))?;
+            for at in block {
+                let hash = hashes[at - start];
+                expect_new(self, at, hash)?;
+                self.insert_name(at as u32, hash);
+            }
         }
-        is_new
+        Ok(())
     }
 
     /// Enters a name that is not in the table.
