@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import math
+import pickle
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -117,13 +118,16 @@ def test_descriptions_are_values(path: Path, tmp_path: Path) -> None:
     assert one[0] != one[1] and one[0] != other[0] and one[0] != "x"
     assert one[0] in one.tensors
     assert len({one[0], same[0], one[1]}) == 2
+    assert copy.deepcopy(one[0]) == pickle.loads(pickle.dumps(one[0])) == one[0]
 
 
 def test_descriptions_do_not_change(path: Path) -> None:
     with Writer(path) as writer:
         writer.add_tensor("x", np.zeros(3))
-    with Reader(path) as reader, pytest.raises(dataclasses.FrozenInstanceError):
+    with Reader(path) as reader, pytest.raises(AttributeError, match="cannot be changed: name"):
         reader[0].name = "y"
+    with Reader(path) as reader, pytest.raises(AttributeError, match="cannot be changed: shape"):
+        del reader[0].shape
 
 
 def test_descriptions_outlive_their_reader(path: Path, opened: Open) -> None:

@@ -80,6 +80,5 @@ def mistakes(path: Path, reader: Reader) -> None:
     Reader(path, verify=None)  # type: ignore[arg-type]
     reader[1.5]  # type: ignore[call-overload]
     reader.read_tensor(3)  # type: ignore[arg-type]
-    reader[0].name = "x"  # type: ignore[misc]
     ztensor.torch.load_file(path, device=1.5)  # type: ignore[arg-type]
     ztensor.numpy.save([1])  # type: ignore[arg-type]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,11 +14,10 @@ from ztensor.errors import UnknownTypeError
 _ENCODINGS = {lib.ZT_RAW: "raw", lib.ZT_ZSTD: "zstd"}
 
 
-@dataclass(frozen=True, repr=False)
 class TensorMetadata:
     """What a file says of a tensor.
 
-    Two are equal if all that they say is equal.
+    It cannot be changed. Two are equal if all that they say is equal.
 
     Attributes
     ----------
@@ -60,7 +58,23 @@ class TensorMetadata:
     endianness: str | None
     checksum: str | None
     filter: str | None
-    attributes: dict[str, Any] = field(hash=False)
+    attributes: dict[str, Any]
+
+    # Spelled out: with dataclasses, the import of ztensor takes 3 ms more.
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"what a file says cannot be changed: {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"what a file says cannot be changed: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return self.__dict__ == other.__dict__ if isinstance(other, TensorMetadata) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.shape, self.dtype_str, self.layout, self.offset, self.size, self.checksum))
 
     @property
     def ndim(self) -> int:

@@ -6,7 +6,7 @@ a second, and it is the form in which arrays of C structs are filled and read.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 
 class Specs:
@@ -74,50 +74,91 @@ class Specs:
         self.counts.append(components)
 
 
-class Raw(NamedTuple):
+# Spelled out: named tuples take a millisecond more of the import of ztensor.
+
+
+class Raw:
     """A component that was read: a buffer object, where the component begins in it, and its bytes."""
 
-    buffer: Any
-    start: int
-    nbytes: int
-    dtype: int
+    __slots__ = ("buffer", "start", "nbytes", "dtype")
+
+    def __init__(self, buffer: Any, start: int, nbytes: int, dtype: int) -> None:
+        self.buffer = buffer
+        self.start = start
+        self.nbytes = nbytes
+        self.dtype = dtype
 
 
-class Loaded(NamedTuple):
-    """A sparse tensor that was read."""
+class Loaded:
+    """A sparse tensor that was read.
 
-    name: str
-    layout: int
-    dtype: int
-    shape: tuple[int, ...]
-    #: Rows and columns of a block, for the blocked layouts.
-    blocksize: tuple[int, int] | None
-    raws: list[Raw]
+    `blocksize` is rows and columns of a block, for the blocked layouts.
+    """
+
+    __slots__ = ("name", "layout", "dtype", "shape", "blocksize", "raws")
+
+    def __init__(
+        self,
+        name: str,
+        layout: int,
+        dtype: int,
+        shape: tuple[int, ...],
+        blocksize: tuple[int, int] | None,
+        raws: list[Raw],
+    ) -> None:
+        self.name = name
+        self.layout = layout
+        self.dtype = dtype
+        self.shape = shape
+        self.blocksize = blocksize
+        self.raws = raws
 
 
-class Described(NamedTuple):
-    """Tensors as the file describes them: a list for each column."""
+class Described:
+    """Tensors as the file describes them: a list for each column.
 
-    names: list[str]
-    layouts: list[int]
-    dtypes: list[int]
-    shapes: list[tuple[int, ...]]
-    counts: list[int]
-    #: Of all components, behind each other.
-    component_dtypes: list[int]
-    #: Rows and columns of a block, by the place of the tensor, for the blocked layouts.
-    blocksizes: dict[int, tuple[int, int]]
+    `component_dtypes` has those of all components, behind each other, and `blocksizes` rows and columns of a block, by the
+    place of the tensor, for the blocked layouts.
+    """
+
+    __slots__ = ("names", "layouts", "dtypes", "shapes", "counts", "component_dtypes", "blocksizes")
+
+    def __init__(
+        self,
+        names: list[str],
+        layouts: list[int],
+        dtypes: list[int],
+        shapes: list[tuple[int, ...]],
+        counts: list[int],
+        component_dtypes: list[int],
+        blocksizes: dict[int, tuple[int, int]],
+    ) -> None:
+        self.names = names
+        self.layouts = layouts
+        self.dtypes = dtypes
+        self.shapes = shapes
+        self.counts = counts
+        self.component_dtypes = component_dtypes
+        self.blocksizes = blocksizes
 
 
-class Batch(NamedTuple):
-    """Tensors that were read: what the file says of them, and where their components lie."""
+class Batch:
+    """Tensors that were read: what the file says of them, and where their components lie.
 
-    described: Described
-    buffers: list[Any]
-    #: Of all components, behind each other: the number of the buffer, where the component begins in it, its bytes.
-    memories: list[int]
-    starts: list[int]
-    sizes: list[int]
+    Of all components, behind each other: `memories` has the number of the buffer, `starts` where the component begins in
+    it, `sizes` its bytes.
+    """
+
+    __slots__ = ("described", "buffers", "memories", "starts", "sizes")
+
+    def __init__(
+        self, described: Described, buffers: list[Any], memories: list[int], starts: list[int], sizes: list[int]
+    ) -> None:
+        self.described = described
+        self.buffers = buffers
+        self.memories = memories
+        self.starts = starts
+        self.sizes = sizes
 
     def sparse(self, at: int, first: int) -> Loaded:
         """The tensor at a place, whose first component has the number `first`."""

@@ -138,7 +138,7 @@ def _index(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _to_sparse(loaded: Loaded) -> torch.Tensor:
     shapes = _sparse.component_shapes(loaded)
-    parts = [_flat(*raw).view(shape) for raw, shape in zip(loaded.raws, shapes)]
+    parts = [_flat(raw.buffer, raw.start, raw.nbytes, raw.dtype).view(shape) for raw, shape in zip(loaded.raws, shapes)]
     if loaded.layout == lib.ZT_SPARSE_COO:
         return torch.sparse_coo_tensor(_index(parts[1], torch.int64), parts[0], loaded.shape, check_invariants=False)
     values, indices, indptr = parts
