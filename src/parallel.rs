@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
@@ -33,6 +34,25 @@ fn spawn<'scope, 'env>(
     run: impl FnOnce() + Copy + Send + 'scope,
 ) -> Vec<ScopedJoinHandle<'scope, ()>> {
     (0..count).map_while(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect()
+}
+
+/// Does `work` on the calling thread, and `aside` on another one, if the system gives one. `aside` is told whether `work`
+/// still goes on, and waited for.
+pub(crate) fn beside<T>(aside: impl FnOnce(&dyn Fn() -> bool) + Send, work: impl FnOnce() -> T) -> T {
+    /// Says that it is over when it is dropped, by a panic too.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let is_over = &is_over;
+        let _over = Over(is_over);
+        let _ = thread::Builder::new().spawn_scoped(scope, || aside(&|| !is_over.load(Ordering::Relaxed)));
+        work()
+    })
 }
 
 /// Does `work` on every item, on up to `threads` threads of which the calling one is one. `set_up` makes what

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
 use crate::error::{Result, ensure};
+use crate::parallel;
 use crate::reader::Wanted;
 use crate::source::{Buffer, Memory, Source};
 
@@ -26,9 +27,20 @@ pub struct Span {
 pub struct Batch {
     memories: Vec<Arc<Memory>>,
     spans: Vec<Span>,
+    threads: usize,
 }
 
 impl Batch {
+    /// Does something with the batch that takes a while. Meanwhile another thread brings in the pages of what is mapped, if
+    /// there are so many components that it is worth one.
+    pub(crate) fn use_all<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mapped = || self.memories.iter().filter(|memory| memory.is_mapping());
+        if self.threads < 2 || self.spans.len() < MANY || mapped().next().is_none() {
+            return work();
+        }
+        parallel::beside(|goes_on| mapped().for_each(|memory| memory.bring_in(goes_on)), work)
+    }
+
     /// One span for each component, in the order asked for. Components that are the same blob have equal spans.
     pub fn spans(&self) -> &[Span] {
         &self.spans
@@ -83,6 +95,8 @@ impl<'a, 'm> Fill<'a, 'm> {
     }
 }
 
+/// What is done with so many components takes longer than to start a thread.
+const MANY: usize = 1000;
 /// A block of memory that several small components share is at most this long.
 const SLAB_LEN: usize = 1024 * 1024;
 /// Raw blobs that stand at most this far apart are read at once, with what lies between.
@@ -167,8 +181,9 @@ impl Plan {
         &self.memories[span.memory].as_slice()[span.start..span.start + span.len]
     }
 
-    pub(crate) fn finish(self) -> Batch {
-        Batch { memories: self.memories.into_iter().map(Arc::new).collect(), spans: self.spans }
+    /// The batch, whose users may have so many threads.
+    pub(crate) fn finish(self, threads: usize) -> Batch {
+        Batch { memories: self.memories.into_iter().map(Arc::new).collect(), spans: self.spans, threads }
     }
 }
 

@@ -297,31 +297,34 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
             "the descriptions are of other components than the {} of the batch",
             batch.spans().len()
         );
-        let is_once = repeated(batch.spans());
-        let deleted = Arc::new(AtomicUsize::new(0));
-        let mut part = 0;
-        for (tensor, object) in tensors.iter().zip(objects) {
-            let at = part;
-            part += tensor.component_count;
-            let dtype = DType::from_code(tensor.dtype).filter(|_| tensor.layout == ZT_DENSE && is_once(at));
-            let Some(dtype) = dtype else { continue };
-            // SAFETY: the description belongs to a reader that the caller keeps.
-            let shape = unsafe { array(tensor.shape, tensor.ndim, "a description's shape") }?;
-            let managed = Managed::new(batch.buffer(at)?, dtype, shape, deleted.clone())?;
-            let managed = Box::into_raw(managed);
-            let before = deleted.load(Ordering::Acquire);
-            // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
-            let answer = unsafe { wrap(managed.cast(), object) };
-            if answer != 0 {
-                *object = ptr::null_mut();
-                if deleted.load(Ordering::Acquire) == before {
-                    // SAFETY: it came from a box, and nobody deleted it.
-                    drop(unsafe { Box::from_raw(managed) });
+        batch.use_all(|| {
+            let is_once = repeated(batch.spans());
+            let deleted = Arc::new(AtomicUsize::new(0));
+            let mut part = 0;
+            for (tensor, object) in tensors.iter().zip(objects) {
+                let at = part;
+                part += tensor.component_count;
+                let dtype =
+                    DType::from_code(tensor.dtype).filter(|_| tensor.layout == ZT_DENSE && is_once(at));
+                let Some(dtype) = dtype else { continue };
+                // SAFETY: the description belongs to a reader that the caller keeps.
+                let shape = unsafe { array(tensor.shape, tensor.ndim, "a description's shape") }?;
+                let managed = Managed::new(batch.buffer(at)?, dtype, shape, deleted.clone())?;
+                let managed = Box::into_raw(managed);
+                let before = deleted.load(Ordering::Acquire);
+                // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
+                let answer = unsafe { wrap(managed.cast(), object) };
+                if answer != 0 {
+                    *object = ptr::null_mut();
+                    if deleted.load(Ordering::Acquire) == before {
+                        // SAFETY: it came from a box, and nobody deleted it.
+                        drop(unsafe { Box::from_raw(managed) });
+                    }
+                    fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
                 }
-                fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })
 }
 

@@ -20,7 +20,7 @@ impl Reader {
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
         self.fill(plan.fills(wanted), verify)?;
         self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
-        Ok(plan.finish())
+        Ok(plan.finish(self.threads))
     }
 
     /// Reads components into memory of the caller.

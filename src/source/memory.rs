@@ -21,6 +21,7 @@ enum Owner {
     Heap(Layout),
     Vec { _bytes: Vec<u8> },
     Pages { _map: MmapMut },
+    Mapping { map: MmapMut },
 }
 
 /// Writable bytes that nothing else refers to. Zero at first, unless they map a file.
@@ -59,7 +60,7 @@ impl Memory {
             // mappings that stand side by side.
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
-            return Ok(Self::from_map(map));
+            return Ok(Self::from_map(map, |map| Owner::Pages { _map: map }));
         }
         let layout = Layout::from_size_align(len, ALIGNMENT).map_err(|_| failed())?;
         // SAFETY: the layout has a size, since `len` is not 0.
@@ -73,12 +74,32 @@ impl Memory {
         // SAFETY: a mapping is undefined when the file is cut or changed under it; readers document it, offer
         // a mode without mappings, and no code here relies on mapped bytes staying the same.
         let map = unsafe { MmapOptions::new().offset(offset).len(len).map_copy(file) }?;
-        Ok(Self::from_map(map))
+        Ok(Self::from_map(map, |map| Owner::Mapping { map }))
     }
 
-    fn from_map(mut map: MmapMut) -> Self {
+    fn from_map(mut map: MmapMut, owner: impl FnOnce(MmapMut) -> Owner) -> Self {
         let start = NonNull::new(map.as_mut_ptr()).unwrap_or_else(|| NonNull::<Aligned>::dangling().cast());
-        Self { start, len: map.len(), owner: Owner::Pages { _map: map } }
+        Self { start, len: map.len(), owner: owner(map) }
+    }
+
+    /// Whether it maps a file, whose pages come in when they are touched.
+    pub(crate) fn is_mapping(&self) -> bool {
+        matches!(self.owner, Owner::Mapping { .. })
+    }
+
+    /// Brings in the pages of a mapping before they are touched, one piece after the other for as long as `goes_on` says
+    /// so. It changes nothing else, and what cannot be had now comes in later, or is an error then.
+    pub(crate) fn bring_in(&self, goes_on: impl Fn() -> bool) {
+        #[cfg(target_os = "linux")]
+        if let Owner::Mapping { map } = &self.owner {
+            /// With a page that is asked for, the system brings in those around it, as many as this. To ask for more at once
+            /// takes longer, and other threads wait for new memory meanwhile.
+            const AROUND: usize = 64 * 1024;
+            let mut pages = (0..map.len()).step_by(AROUND).take_while(|_| goes_on());
+            let _ = pages.try_for_each(|at| map.advise_range(memmap2::Advice::PopulateRead, at, 1));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = goes_on;
     }
 
     /// Bytes.
