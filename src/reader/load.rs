@@ -8,7 +8,7 @@ use super::wanted::unknown_dtype;
 use super::{PIECE_LEN, Reader, Wanted};
 use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
 use crate::digest::crc32;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known};
 use crate::parallel;
 use crate::plan::{Batch, Fill, Plan};
@@ -62,8 +62,8 @@ impl Reader {
                     for (chunk, from, to) in wanted.chunks(&zstd) {
                         let (out, after) = rest.split_at_mut(to - from);
                         rest = after;
-                        let sum = (is_summed && !chunk.is_again).then(Arc::default);
-                        sums.extend(sum.clone());
+                        let sum: Option<Arc<OnceLock<Hasher>>> = is_summed.then(Arc::default);
+                        sums.extend(sum.clone().map(|sum| (chunk.is_again, sum)));
                         jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum });
                     }
                     summed.push((wanted, sums));
@@ -115,11 +115,19 @@ impl Reader {
             },
         )?;
         summed.iter().try_for_each(|(wanted, sums)| {
-            let sum = sums.iter().filter_map(|sum| sum.get()).cloned().reduce(|mut all, next| {
-                all.combine(&next);
-                all
-            });
-            sum.map_or(Ok(()), |sum| self.expect_crc32(wanted, sum))
+            let (mut all, mut frame) = (Hasher::new(), 0);
+            for (is_again, sum) in sums {
+                let Some(sum) = sum.get() else { continue };
+                let found = sum.clone().finalize();
+                if !is_again {
+                    all.combine(sum);
+                    frame = found;
+                } else if found != frame {
+                    // The frame was read before, and is another one now.
+                    return Err(self.locate(wanted, Cause::Checksum { expected: frame, found }.into()));
+                }
+            }
+            if sums.is_empty() { Ok(()) } else { self.expect_crc32(wanted, all) }
         })
     }
 }

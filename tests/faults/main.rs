@@ -84,6 +84,8 @@ fn tensors(seed: u8) -> Vec<Owned> {
         dense("raw", DType::UInt8, noise(MIB + 5, seed.into()), 0),
         dense("packed", DType::BFloat16, weights, 3),
         dense("even", DType::UInt8, vec![seed; 2 * MIB + 7], 3),
+        // The frame of one chunk is that of the next, so it is read twice.
+        dense("again", DType::UInt8, vec![seed; 2 * MIB], 3),
         dense("late", DType::UInt8, late, 3),
         csr("sparse", 0),
         csr("sparse and packed", 3),
