@@ -1521,22 +1521,23 @@ ZtStatus zt_dlpack_specs(ZtDlpackView view,
 /**
  * Makes tensors of another library over what was read, without a copy.
  *
- * `tensors` describes the `count` tensors of the batch, in its order, as zt_reader_tensors() and zt_reader_describe() do.
- * `out_objects` gets as many tensors that `wrap` made: each dense one has all its own bytes and no more, may be written
- * to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a sparse one, for one
- * of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
+ * `reader`, `tensors` and `count` are those that the batch was read with by zt_reader_read_many(). `out_objects` gets as many
+ * tensors that `wrap` made, zt_reader_count() of them where `tensors` is NULL: each dense one has all its own bytes and no
+ * more, may be written to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a
+ * sparse one, for one of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
  *
- * Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. The
+ * Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. Reader and
  * batch may be freed before the tensors.
  * Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
  * interpreter's lock to be held. The tensors may be given up on any thread.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (the descriptions are not the batch's, or `wrap` cannot make a tensor, in which case
- * the other library says why).
+ * Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
+ * case the other library says why).
  * Since: ABI 1.
  */
-ZtStatus zt_dlpack_tensors(const ZtBatch *batch,
-                           const ZtTensor *tensors,
+ZtStatus zt_dlpack_tensors(const ZtReader *reader,
+                           const size_t *tensors,
                            size_t count,
+                           const ZtBatch *batch,
                            ZtDlpackWrap wrap,
                            void **out_objects);
 

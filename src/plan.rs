@@ -1,5 +1,6 @@
 //! Where the bytes of several components go when they are read together.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -20,6 +21,11 @@ pub struct Span {
     pub start: usize,
     /// Bytes of the component.
     pub len: usize,
+}
+
+impl Span {
+    /// Of a component that has no place yet.
+    const NOWHERE: Self = Self { memory: usize::MAX, start: 0, len: 0 };
 }
 
 /// Components that were read together.
@@ -114,17 +120,35 @@ struct Block {
     fills: Vec<(usize, usize, usize)>,
 }
 
-/// Where the raw bytes of a component stand in their file.
-struct Stretch {
-    /// The number of the component.
-    number: usize,
+/// What is to be mapped of a file.
+#[derive(Default)]
+struct Mapped {
+    /// Where the first component begins and the last one ends.
     start: u64,
-    len: usize,
+    end: u64,
+    /// Bytes of all of them.
+    total: u64,
+    count: usize,
+    large: usize,
+    /// The block that maps them all, if one does.
+    block: Option<usize>,
 }
 
-impl Stretch {
-    fn end(&self) -> u64 {
-        self.start + self.len as u64
+impl Mapped {
+    fn add(&mut self, start: u64, len: usize) {
+        let end = start + len as u64;
+        self.start = if self.count == 0 { start } else { self.start.min(start) };
+        self.end = self.end.max(end);
+        self.total += len as u64;
+        self.count += 1;
+        self.large += usize::from(len as u64 >= LARGE_BLOB);
+    }
+
+    /// Whether one mapping for all is better than one for each of the large ones: where they make up much of the stretch that
+    /// they stand in.
+    fn is_one(&self) -> bool {
+        let is_dense = self.total >= LARGE_BLOB && self.total >= (self.end - self.start) / 2;
+        self.large > MAX_MAPPINGS || (is_dense && self.count > 1)
     }
 }
 
@@ -141,23 +165,14 @@ impl Plan {
     /// Decides where each component goes, and takes the memory. `source_of` knows the file of each.
     pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
-        let mut spans: Vec<Option<Span>> = vec![None; all.len()];
-        let mut files: BTreeMap<u16, Vec<Stretch>> = BTreeMap::new();
-        for (number, wanted) in all.iter().enumerate() {
-            if wanted.part.is_plain() && wanted.len > 0 && source_of(wanted).is_mapped() {
-                let start = wanted.part.offset() + wanted.start;
-                files.entry(wanted.part.file()).or_default().push(Stretch { number, start, len: wanted.len });
-            }
-        }
-        for stretches in files.values() {
-            map(stretches, source_of(&all[stretches[0].number]), &mut memories, &mut spans)?;
-        }
+        let mut spans = vec![Span::NOWHERE; all.len()];
+        map(all, source_of, &mut memories, &mut spans)?;
         let mapped = memories.len();
         let blocks = lay_out(all, mapped, &mut spans)?;
         for block in &blocks {
             memories.push(Memory::zeroed(block.len)?);
         }
-        Ok(Self { memories, mapped, blocks, spans: spans.into_iter().flatten().collect() })
+        Ok(Self { memories, mapped, blocks, spans })
     }
 
     /// What the memory is to be filled with.
@@ -187,49 +202,56 @@ impl Plan {
     }
 }
 
-/// Maps the raw components of one mapped file privately: all of them with one mapping when they make up much of the
-/// stretch that they stand in, otherwise the large ones with one each.
-fn map(
-    stretches: &[Stretch],
-    source: &Source,
+/// Maps the raw components of each mapped file privately: all of them with one mapping, or only the large ones, with one each.
+fn map<'s>(
+    all: &[Wanted<'_>],
+    source_of: impl Fn(&Wanted<'_>) -> &'s Source,
     memories: &mut Vec<Memory>,
-    spans: &mut [Option<Span>],
+    spans: &mut [Span],
 ) -> Result<()> {
-    let is_large = |stretch: &&Stretch| stretch.len as u64 >= LARGE_BLOB;
-    let total: u64 = stretches.iter().map(|stretch| stretch.len as u64).sum();
-    let start = stretches.iter().map(|stretch| stretch.start).min().unwrap_or(0);
-    let end = stretches.iter().map(Stretch::end).max().unwrap_or(0);
-    let large = stretches.iter().filter(is_large).count();
-    let one_for_all =
-        large > MAX_MAPPINGS || (total >= LARGE_BLOB && total >= (end - start) / 2 && stretches.len() > 1);
-    if one_for_all {
-        if let Some(memory) = source.map_private(start, (end - start) as usize)? {
-            for stretch in stretches {
-                let start = (stretch.start - start) as usize;
-                spans[stretch.number] = Some(Span { memory: memories.len(), start, len: stretch.len });
-            }
-            memories.push(memory);
+    let place = |wanted: &Wanted<'_>| {
+        let is_mapped = wanted.part.is_plain() && wanted.len > 0 && source_of(wanted).is_mapped();
+        is_mapped.then(|| (wanted.part.file(), wanted.part.offset() + wanted.start))
+    };
+    let mut files = BTreeMap::<u16, Mapped>::new();
+    for wanted in all {
+        if let Some((file, start)) = place(wanted) {
+            files.entry(file).or_default().add(start, wanted.len);
         }
+    }
+    if files.is_empty() {
         return Ok(());
     }
+    let mut add = |wanted: &Wanted<'_>, start: u64, len: u64| -> Result<usize> {
+        // A part of a mapped file that is not empty: there is a mapping, or an error.
+        memories.extend(source_of(wanted).map_private(start, len as usize)?);
+        Ok(memories.len() - 1)
+    };
     let mut known = HashMap::new();
-    for &Stretch { number, start, len } in stretches.iter().filter(is_large) {
-        if let Some(&span) = known.get(&(start, len)) {
-            spans[number] = Some(span);
-            continue;
+    for (span, wanted) in spans.iter_mut().zip(all) {
+        let Some((number, start)) = place(wanted) else { continue };
+        let Some(file) = files.get_mut(&number) else { continue };
+        let len = wanted.len;
+        if file.is_one() {
+            let memory = match file.block {
+                Some(block) => block,
+                None => *file.block.insert(add(wanted, file.start, file.end - file.start)?),
+            };
+            *span = Span { memory, start: (start - file.start) as usize, len };
+        } else if len as u64 >= LARGE_BLOB {
+            let memory = match known.entry((number, start, len)) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => *place.insert(add(wanted, start, len as u64)?),
+            };
+            *span = Span { memory, start: 0, len };
         }
-        let Some(memory) = source.map_private(start, len)? else { return Ok(()) };
-        let span = Span { memory: memories.len(), start: 0, len };
-        memories.push(memory);
-        known.insert((start, len), span);
-        spans[number] = Some(span);
     }
     Ok(())
 }
 
 /// Gives every component that has no place yet one in a block of memory: a large one a block of its own, small
 /// ones shared blocks, in which neighbours in the file stay neighbours and are read at once.
-fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>]) -> Result<Vec<Block>> {
+fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Span]) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
     // Where each blob comes after the one before, as nearly always, none comes twice.
     let places = wanted.iter().filter(|wanted| wanted.len > 0).map(|wanted| {
@@ -241,14 +263,14 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
     // The shared block that small components go to, and file and end of the last raw blob in it.
     let mut slab: Option<(usize, Option<(u16, u64)>)> = None;
     for (number, wanted) in wanted.iter().enumerate() {
-        if spans[number].is_some() {
+        if spans[number] != Span::NOWHERE {
             continue;
         }
         let (part, is_raw) = (wanted.part, wanted.part.is_plain());
         let key =
             (may_repeat && wanted.len > 0).then(|| (part.blob(), wanted.start, wanted.len, part.dtype()));
         if let Some(&span) = key.and_then(|key| known.get(&key)) {
-            spans[number] = Some(span);
+            spans[number] = span;
             continue;
         }
         let is_small = (wanted.len as u64) < LARGE_BLOB;
@@ -286,7 +308,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Option<Span>
         if let Some(key) = key {
             known.insert(key, span);
         }
-        spans[number] = Some(span);
+        spans[number] = span;
     }
     for block in &blocks {
         ensure!(block.len <= isize::MAX as usize, Memory, "{} bytes do not fit in memory", block.len);

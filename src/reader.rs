@@ -256,8 +256,7 @@ impl Reader {
             let mut memory = Memory::zeroed(len)?;
             source.read(part.offset(), memory.as_mut_slice())?;
             if verify && source.is_positioned() {
-                let held = Some((part.offset(), memory.as_slice()));
-                self.check_blobs(&[Wanted { held, ..wanted }], |_, _| true)?;
+                self.check_blobs(&[Wanted { held: Some(memory.as_slice()), ..wanted }], |_, _| true)?;
             }
             Ok(memory)
         };

@@ -449,6 +449,8 @@ NAMES = {
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 #: More memory than compression and decompression in memory take.
 AT_HAND = 512 * workloads.MIB
+#: More memory than a model takes, in memory of its own or as a file on tmpfs.
+AT_HAND_FILE = 3072 * workloads.MIB
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 CODECS = {
     "ztensor": subjects.ZTENSOR_CODEC,
@@ -621,6 +623,7 @@ CASES: dict[str, Case] = {
             peer_1=subjects.PEER_1_FILES,
             peer_2=subjects.PEER_2_FILES,
         ),
+        at_hand=AT_HAND_FILE,
     ),
     "save model, existing name": Case(
         "model",
@@ -632,6 +635,7 @@ CASES: dict[str, Case] = {
             pwrite_in_place=subjects.PWRITE_IN_PLACE,
             safetensors=subjects.SAFETENSORS,
         ),
+        at_hand=AT_HAND_FILE,
     ),
     "load model, all touched": Case(
         "model",
@@ -652,7 +656,7 @@ CASES: dict[str, Case] = {
             "safetensors pread": loading(MODEL, subjects.SAFETENSORS_PREAD, "model.safetensors"),
             "bare read": loading(MODEL, subjects.BARE_READ, "model.raw", sums=False),
         },
-        at_hand=3072 * workloads.MIB,
+        at_hand=AT_HAND_FILE,
     ),
     "peak memory, save raw": Case("model", {"ztensor": saving(MODEL, subjects.ZTENSOR)}),
     "peak memory, save compressed": Case("model", {"ztensor": saving(MODEL, subjects.ZTENSOR_COMPRESSED)}),

@@ -3,6 +3,7 @@
 //! Structures and codes are those of DLPack 1 (<https://dmlc.github.io/dlpack/latest/c_api.html>). Whatever language the
 //! other library's objects belong to, here they are pointers that are passed on to functions of that library.
 
+use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -17,11 +18,12 @@ use super::buffer::ZtBatch;
 use super::guard::{guard, guard_value};
 use super::name::ZT_DENSE;
 use super::pointer::{array, array_mut, borrow};
-use super::reader::describe::ZtTensor;
+use super::reader::{ZtReader, tensor_numbers};
 use super::writer::{ZtComponentSpec, ZtTensorSpec};
 use crate::dtype::{Class, DType};
 use crate::error::{Error, Result, ensure, fail};
-use crate::layout::element_count;
+use crate::index::Known;
+use crate::layout::{Layout, element_count};
 use crate::plan::Span;
 use crate::source::Buffer;
 
@@ -70,7 +72,7 @@ struct Version {
     minor: u32,
 }
 
-/// DLManagedTensorVersioned, and behind it what it refers to.
+/// DLManagedTensorVersioned, and behind it what it refers to. The context is its share of the [`Block`] that it stands in.
 #[repr(C)]
 struct Managed {
     version: Version,
@@ -78,11 +80,17 @@ struct Managed {
     deleter: Option<unsafe extern "C" fn(*mut Managed)>,
     flags: u64,
     view: View,
-    _memory: Buffer,
-    /// Dimensions, then strides in elements.
-    _dims: Box<[i64]>,
-    /// How many of the batch were deleted.
-    deleted: Arc<AtomicUsize>,
+    /// Nothing once it is deleted.
+    memory: Option<Buffer>,
+}
+
+/// Some tensors that were handed out, which live in one piece of memory until the last of them is deleted.
+struct Block {
+    managed: Box<[UnsafeCell<Managed>]>,
+    /// Of each tensor its dimensions, then its strides in elements.
+    _dims: Vec<i64>,
+    /// How many were deleted.
+    deleted: AtomicUsize,
 }
 
 impl From<DType> for DataType {
@@ -260,68 +268,63 @@ fn numbered(at: usize, err: &Error) -> Error {
 
 /// Makes tensors of another library over what was read, without a copy.
 ///
-/// `tensors` describes the `count` tensors of the batch, in its order, as zt_reader_tensors() and zt_reader_describe() do.
-/// `out_objects` gets as many tensors that `wrap` made: each dense one has all its own bytes and no more, may be written
-/// to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a sparse one, for one
-/// of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
+/// `reader`, `tensors` and `count` are those that the batch was read with by zt_reader_read_many(). `out_objects` gets as many
+/// tensors that `wrap` made, zt_reader_count() of them where `tensors` is NULL: each dense one has all its own bytes and no
+/// more, may be written to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a
+/// sparse one, for one of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
 ///
-/// Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. The
+/// Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. Reader and
 /// batch may be freed before the tensors.
 /// Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
 /// interpreter's lock to be held. The tensors may be given up on any thread.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (the descriptions are not the batch's, or `wrap` cannot make a tensor, in which case
-/// the other library says why).
+/// Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
+/// case the other library says why).
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_dlpack_tensors(
-    batch: *const ZtBatch,
-    tensors: *const ZtTensor,
+    reader: *const ZtReader,
+    tensors: *const usize,
     count: usize,
+    batch: *const ZtBatch,
     wrap: ZtDlpackWrap,
     out_objects: *mut *mut c_void,
 ) -> ZtStatus {
     guard(|| {
         // SAFETY: the caller lends a handle.
-        let batch = unsafe { borrow(batch) }?.batch();
+        let reader = unsafe { borrow(reader) }?.reader();
         // SAFETY: the caller lends the array.
-        let tensors = unsafe { array(tensors, count, "tensors") }?;
+        let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
+        // SAFETY: the caller lends a handle.
+        let batch = unsafe { borrow(batch) }?.batch();
         let Some(wrap) = wrap else { fail!(Null, "wrap is NULL") };
         // SAFETY: the caller lends the array.
-        let objects = unsafe { array_mut(out_objects, count, "out_objects") }?;
+        let objects = unsafe { array_mut(out_objects, tensors.len(), "out_objects") }?;
         objects.fill(ptr::null_mut());
-        let parts =
-            tensors.iter().try_fold(0usize, |parts, tensor| parts.checked_add(tensor.component_count));
+        let mut parts = 0usize;
+        for &number in &*tensors {
+            parts += reader.tensor(number)?.components().len();
+        }
         ensure!(
-            parts == Some(batch.spans().len()),
+            parts == batch.spans().len(),
             Argument,
-            "the descriptions are of other components than the {} of the batch",
+            "the tensors have {parts} components, the batch {}",
             batch.spans().len()
         );
         batch.use_all(|| {
             let is_once = repeated(batch.spans());
-            let deleted = Arc::new(AtomicUsize::new(0));
             let mut part = 0;
-            for (tensor, object) in tensors.iter().zip(objects) {
-                let at = part;
-                part += tensor.component_count;
-                let dtype =
-                    DType::from_code(tensor.dtype).filter(|_| tensor.layout == ZT_DENSE && is_once(at));
-                let Some(dtype) = dtype else { continue };
-                // SAFETY: the description belongs to a reader that the caller keeps.
-                let shape = unsafe { array(tensor.shape, tensor.ndim, "a description's shape") }?;
-                let managed = Managed::new(batch.buffer(at)?, dtype, shape, deleted.clone())?;
-                let managed = Box::into_raw(managed);
-                let before = deleted.load(Ordering::Acquire);
-                // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
-                let answer = unsafe { wrap(managed.cast(), object) };
-                if answer != 0 {
-                    *object = ptr::null_mut();
-                    if deleted.load(Ordering::Acquire) == before {
-                        // SAFETY: it came from a box, and nobody deleted it.
-                        drop(unsafe { Box::from_raw(managed) });
+            for (tensors, objects) in tensors.chunks(Block::LEN).zip(objects.chunks_mut(Block::LEN)) {
+                let mut dense = Vec::with_capacity(tensors.len());
+                for (&number, object) in tensors.iter().zip(objects) {
+                    let info = reader.tensor(number)?;
+                    let at = part;
+                    part += info.components().len();
+                    let is_dense = info.layout() == Known::Known(Layout::Dense);
+                    if let Some(dtype) = info.dtype().known().filter(|_| is_dense && is_once(at)) {
+                        dense.push((info.shape(), dtype, batch.buffer(at)?, object));
                     }
-                    fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
                 }
+                Block::hand_out(dense, wrap)?;
             }
             Ok(())
         })
@@ -343,43 +346,83 @@ fn repeated(spans: &[Span]) -> impl Fn(usize) -> bool {
     move |at| firsts.get(at).copied().unwrap_or(true)
 }
 
-impl Managed {
-    fn new(memory: Buffer, dtype: DType, shape: &[u64], deleted: Arc<AtomicUsize>) -> Result<Box<Self>> {
-        let ndim = shape.len();
-        let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size() as u64));
-        ensure!(
-            bytes == Some(memory.len() as u64),
-            Argument,
-            "the shape {shape:?} of {} asks for other than the {} bytes of the batch",
-            dtype.name(),
-            memory.len()
-        );
-        let mut dims = vec![0i64; 2 * ndim].into_boxed_slice();
-        let mut stride = 1;
-        for at in (0..ndim).rev() {
-            dims[at] = shape[at] as i64;
-            dims[ndim + at] = stride;
-            stride = stride.saturating_mul(dims[at].max(1));
+// SAFETY: nobody writes to a place after it was handed out but who deletes it, once; dimensions are only read.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// As many tensors at most stand in one block: what is deleted takes up memory until its whole block is.
+    const LEN: usize = 256;
+
+    /// Has tensors made, each over a shape, an element type and memory that has so many bytes, and puts them in the places given.
+    fn hand_out(
+        dense: Vec<(&[u64], DType, Buffer, &mut *mut c_void)>,
+        wrap: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32,
+    ) -> Result<()> {
+        let mut dims = Vec::with_capacity(dense.iter().map(|(shape, ..)| 2 * shape.len()).sum());
+        for (shape, dtype, memory, _) in &dense {
+            let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size() as u64));
+            ensure!(
+                bytes == Some(memory.len() as u64),
+                Argument,
+                "the shape {shape:?} of {} asks for other than the {} bytes of the batch",
+                dtype.name(),
+                memory.len()
+            );
+            dims.extend(shape.iter().map(|&dim| dim as i64));
+            let strides = dims.len();
+            dims.resize(strides + shape.len(), 0);
+            let mut stride = 1i64;
+            for (at, &dim) in shape.iter().enumerate().rev() {
+                dims[strides + at] = stride;
+                stride = stride.saturating_mul((dim as i64).max(1));
+            }
         }
-        let view = View {
-            data: memory.as_ptr().cast(),
-            device: Device { kind: CPU, id: 0 },
-            ndim: ndim as i32,
-            dtype: dtype.into(),
-            shape: dims.as_mut_ptr(),
-            strides: dims[ndim..].as_mut_ptr(),
-            byte_offset: 0,
-        };
-        Ok(Box::new(Self {
-            version: Version { major: 1, minor: 1 },
-            context: ptr::null_mut(),
-            deleter: Some(delete),
-            flags: 0,
-            view,
-            _memory: memory,
-            _dims: dims,
-            deleted,
-        }))
+        let mut next_dims = dims.as_mut_ptr();
+        let mut managed = Vec::with_capacity(dense.len());
+        let mut objects = Vec::with_capacity(dense.len());
+        for (shape, dtype, memory, object) in dense {
+            let ndim = shape.len();
+            let (shape, strides) = (next_dims, next_dims.wrapping_add(ndim));
+            next_dims = strides.wrapping_add(ndim);
+            managed.push(UnsafeCell::new(Managed {
+                version: Version { major: 1, minor: 1 },
+                context: ptr::null_mut(),
+                deleter: Some(delete),
+                flags: 0,
+                view: View {
+                    data: memory.as_ptr().cast(),
+                    device: Device { kind: CPU, id: 0 },
+                    ndim: ndim as i32,
+                    dtype: dtype.into(),
+                    shape,
+                    strides,
+                    byte_offset: 0,
+                },
+                memory: Some(memory),
+            }));
+            objects.push((object, dtype));
+        }
+        let block = Self { managed: managed.into(), _dims: dims, deleted: AtomicUsize::new(0) };
+        let block = Arc::new(block);
+        for (managed, (object, dtype)) in block.managed.iter().zip(objects) {
+            let managed = managed.get();
+            // SAFETY: nobody else knows of this place yet.
+            unsafe { (*managed).context = Arc::into_raw(block.clone()).cast_mut().cast() };
+            let before = block.deleted.load(Ordering::Acquire);
+            // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
+            let answer = unsafe { wrap(managed.cast(), object) };
+            if answer != 0 {
+                *object = ptr::null_mut();
+                if block.deleted.load(Ordering::Acquire) == before {
+                    // SAFETY: it was handed out above, and nobody deleted it.
+                    unsafe { delete(managed) };
+                }
+                fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -389,8 +432,12 @@ unsafe extern "C" fn delete(managed: *mut Managed) {
         if managed.is_null() {
             return;
         }
-        // SAFETY: it came from a box in `zt_dlpack_tensors`, and DLPack deletes once.
-        let managed = unsafe { Box::from_raw(managed) };
-        managed.deleted.fetch_add(1, Ordering::Release);
+        // SAFETY: it was handed out with a share of its block, and DLPack deletes once.
+        let (memory, block) = unsafe {
+            let managed = &mut *managed;
+            (managed.memory.take(), Arc::from_raw(managed.context.cast_const().cast::<Block>()))
+        };
+        drop(memory);
+        block.deleted.fetch_add(1, Ordering::Release);
     });
 }

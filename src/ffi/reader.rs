@@ -3,6 +3,7 @@
 pub mod describe;
 pub mod read;
 
+use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::OnceLock;
@@ -41,6 +42,27 @@ impl ZtReader {
     fn handle(reader: Reader) -> *mut Self {
         into_handle(Self { reader, descriptions: OnceLock::new(), shares: OnceLock::new() })
     }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+/// The numbers of tensors that a caller asks for; NULL and none stand for all of the file.
+///
+/// # Safety
+///
+/// `tensors` holds `count` numbers, which stay as they are for as long as `'a`.
+pub(super) unsafe fn tensor_numbers<'a>(
+    reader: &Reader,
+    tensors: *const usize,
+    count: usize,
+) -> Result<Cow<'a, [usize]>> {
+    if tensors.is_null() && count == 0 {
+        return Ok((0..reader.index().len()).collect());
+    }
+    // SAFETY: passed on.
+    unsafe { array(tensors, count, "tensors") }.map(Cow::Borrowed)
 }
 
 fn read_options(flags: u32, threads: usize) -> Result<ReadOptions> {

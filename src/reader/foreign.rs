@@ -80,7 +80,8 @@ impl Reader {
         scratch: &'s mut Vec<u8>,
     ) -> Result<&'s [u8]> {
         let source = self.source_of(wanted);
-        let Some((start, bytes)) = wanted.held else { return source.fetch(offset, len, scratch) };
+        let Some(bytes) = wanted.held else { return source.fetch(offset, len, scratch) };
+        let start = wanted.part.offset() + wanted.start;
         let (end, held_end) = (offset + len as u64, start + bytes.len() as u64);
         if offset >= start && end <= held_end {
             return Ok(&bytes[(offset - start) as usize..][..len]);

@@ -168,10 +168,7 @@ impl Reader {
         let held: Vec<_> = parts
             .iter()
             .filter(|(wanted, _)| self.is_judged_after(wanted))
-            .map(|&(wanted, bytes)| {
-                let held = Some((wanted.part.offset() + wanted.start, bytes));
-                Wanted { held, ..*wanted }
-            })
+            .map(|&(wanted, bytes)| Wanted { held: Some(bytes), ..*wanted })
             .collect();
         self.check_blobs(&held, |_, _| true)
     }

@@ -14,9 +14,9 @@ pub(crate) struct Wanted<'a> {
     /// The part of its decoded bytes that is wanted.
     pub(crate) start: u64,
     pub(crate) len: usize,
-    /// Stored bytes that were read already, and where they stand in the file: checks judge these, not the file,
-    /// which may have been rewritten meanwhile.
-    pub(super) held: Option<(u64, &'a [u8])>,
+    /// Stored bytes that were read already, from `start` of its blob on: checks judge these, not the file, which may have been
+    /// rewritten meanwhile.
+    pub(super) held: Option<&'a [u8]>,
 }
 
 impl<'a> Wanted<'a> {

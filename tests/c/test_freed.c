@@ -132,13 +132,17 @@ static void test_buffer_and_batch(const ZtBuffer *file) {
     const ZtSpan *spans = UNTOUCHED(ZtSpan);
     size_t count = 77;
     char copy[48];
+    void *object = &marker;
     CHECK_STATUS(zt_reader_open_memory(zt_buffer_data(file), zt_buffer_len(file), 0, 1, &reader), ZT_OK);
     CHECK_STATUS(zt_reader_read(reader, 0, 0, 0, &buffer), ZT_OK);
     CHECK_STATUS(zt_reader_read_many(reader, &number, 1, 0, &batch), ZT_OK);
-    zt_reader_free(reader);
     CHECK(zt_buffer_len(buffer) == 48 && zt_batch_memory_count(batch) == 1);
     zt_buffer_free(buffer);
     zt_batch_free(batch);
+    CHECK_STATUS(zt_dlpack_tensors(reader, &number, 1, batch, wrap_nothing, &object), ZT_ERR_ARGUMENT);
+    zt_reader_free(reader);
+    CHECK_STATUS(zt_dlpack_tensors(reader, &number, 1, batch, wrap_nothing, &object), ZT_ERR_ARGUMENT);
+    CHECK(object == &marker);
 
     CHECK(zt_buffer_data(buffer) == NULL);
     CHECK(zt_buffer_len(buffer) == 0);
@@ -146,7 +150,6 @@ static void test_buffer_and_batch(const ZtBuffer *file) {
     CHECK(zt_batch_memory_count(batch) == 0);
     CHECK_STATUS(zt_batch_spans(batch, &spans, &count), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_batch_memory(batch, 0, &memory), ZT_ERR_ARGUMENT);
-    CHECK_STATUS(zt_dlpack_tensors(batch, NULL, 0, wrap_nothing, NULL), ZT_ERR_ARGUMENT);
     CHECK(spans == UNTOUCHED(ZtSpan) && count == 77 && memory == UNTOUCHED(ZtBuffer));
     zt_buffer_free(buffer);
     zt_batch_free(batch);

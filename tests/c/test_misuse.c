@@ -5,6 +5,7 @@
  * scripts/test_c.sh fails if a function of the header is not called here. */
 
 #include "check.h"
+#include "dlpack.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -524,33 +525,12 @@ static void test_finish(void) {
 
 /* ---------------------------------------------------------------- DLPack */
 
-/* DLTensor, and the beginning of DLManagedTensorVersioned. */
-typedef struct {
-    void *data;
-    int32_t device, device_id, ndim;
-    uint8_t code, bits;
-    uint16_t lanes;
-    int64_t *shape, *strides;
-    uint64_t byte_offset;
-} Shown;
-
-typedef struct Made {
-    uint32_t major, minor;
-    void *context;
-    void (*deleter)(struct Made *self);
-} Made;
-
 /* Each object is what is to be shown of it. */
 static int32_t show(void *object, void *out_dltensor) {
     if (object == NULL) {
         return -1;
     }
     memcpy(out_dltensor, object, sizeof(Shown));
-    return 0;
-}
-
-static int32_t make(void *managed, void **out_object) {
-    *out_object = managed;
     return 0;
 }
 
@@ -613,44 +593,36 @@ static void test_dlpack_specs(void) {
 }
 
 static void test_dlpack_tensors(void) {
-    ZtTensor tensors[2];
-    void *objects[2];
+    static const size_t dense[] = {DENSE, DENSE}, scalar = SCALAR, csr = CSR;
+    void *objects[SAMPLE_COUNT];
     Made *made;
     size_t i;
-    CHECK_STATUS(zt_reader_describe(reader, DENSE, &tensors[0], out_components, 3), ZT_OK);
-    tensors[1] = tensors[0];
     reset();
-    REFUSED(zt_dlpack_tensors(NULL, tensors, 1, make, objects), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_tensors(batch, NULL, 1, make, objects), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_tensors(batch, tensors, 1, NULL, objects), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, NULL), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_tensors(AS(ZtBatch, buffer), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
-    REFUSED(zt_dlpack_tensors(AS(ZtBatch, reader), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
-    REFUSED(zt_dlpack_tensors(AS(ZtBatch, memory_writer), tensors, 1, make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(NULL, dense, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(reader, NULL, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, NULL, dlpack_make, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, batch, NULL, objects), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, batch, dlpack_make, NULL), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_tensors(AS(ZtReader, batch), dense, 1, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, AS(ZtBatch, buffer), dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, AS(ZtBatch, reader), dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, AS(ZtBatch, memory_writer), dlpack_make, objects), ZT_ERR_ARGUMENT);
     for (i = 0; i < LENGTH_OF(huge_sizes); i++) {
-        REFUSED(zt_dlpack_tensors(batch, tensors, huge_sizes[i], make, objects), ZT_ERR_ARGUMENT);
-        tensors[0].component_count = huge_sizes[i];
-        tensors[1].component_count = 1 - huge_sizes[i]; /* together 1, as far as a size_t can tell */
-        REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_ARGUMENT);
-        REFUSED(zt_dlpack_tensors(batch, tensors, 2, make, objects), ZT_ERR_ARGUMENT);
-        tensors[0] = tensors[1];
-        tensors[0].component_count = tensors[1].component_count = 1;
+        REFUSED(zt_dlpack_tensors(reader, dense, huge_sizes[i], batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+        REFUSED(zt_dlpack_tensors(reader, &huge_sizes[i], 1, batch, dlpack_make, objects), ZT_ERR_RANGE);
     }
-    /* Descriptions of other tensors than the batch's. */
-    REFUSED(zt_dlpack_tensors(batch, tensors, 0, make, objects), ZT_ERR_ARGUMENT);
-    REFUSED(zt_dlpack_tensors(batch, tensors, 2, make, objects), ZT_ERR_ARGUMENT);
-    tensors[0].ndim = 1;
-    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_ARGUMENT);
-    tensors[0].ndim = tensors[1].ndim;
-    tensors[0].shape = NULL;
-    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_ERR_NULL);
-    tensors[0] = tensors[1];
+    /* Other tensors than the batch's: none, more, all, or as many components of another size. */
+    REFUSED(zt_dlpack_tensors(reader, dense, 0, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, dense, 2, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, NULL, 0, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, &csr, 1, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, &scalar, 1, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
 
     /* What was not made is nobody's: no leak, and no pointer to it. */
     objects[0] = &marker;
-    REFUSED(zt_dlpack_tensors(batch, tensors, 1, make_nothing, objects), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_tensors(reader, dense, 1, batch, make_nothing, objects), ZT_ERR_ARGUMENT);
     CHECK(objects[0] == NULL);
-    CHECK_STATUS(zt_dlpack_tensors(batch, tensors, 1, make, objects), ZT_OK);
+    CHECK_STATUS(zt_dlpack_tensors(reader, dense, 1, batch, dlpack_make, objects), ZT_OK);
     made = (Made *)objects[0];
     CHECK(made != NULL && made->major == 1);
     if (made != NULL) {

@@ -53,7 +53,7 @@ def _find() -> _Exchange | None:
             specs.restype = tensors.restype = ctypes.c_int32
             size, pointer = ctypes.c_size_t, ctypes.c_void_p
             specs.argtypes = [pointer, pointer, size, ctypes.c_uint64, pointer, pointer]
-            tensors.argtypes = [pointer, pointer, size, pointer, pointer]
+            tensors.argtypes = [pointer, pointer, size, pointer, pointer, pointer]
             return _Exchange(view=words[5], wrap=words[4], specs=specs, tensors=tensors) if words[4] and words[5] else None
         table = words[1]
     return None
@@ -90,8 +90,8 @@ def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any],
     return specs, components
 
 
-def tensors_of(batch: Any, described: Any, count: int) -> tuple[list[Any], bool]:
-    """Dense tensors over a ``ZtBatch *``, each with a storage of its own, given a ``ZtTensor *`` to what describes them, and
+def tensors_of(reader: Any, batch: Any, count: int) -> tuple[list[Any], bool]:
+    """Dense tensors over a ``ZtBatch *`` of all `count` tensors of a ``ZtReader *``, each with a storage of its own, and
     whether these are all.
 
     None stands in the place of a sparse one, and of one that shares its memory with an earlier one; in all places if torch
@@ -103,9 +103,7 @@ def tensors_of(batch: Any, described: Any, count: int) -> tuple[list[Any], bool]
     # are enough.
     objects = np.empty(count, object)
     try:
-        status = _exchange.tensors(
-            int(ffi.cast("uintptr_t", batch)), int(ffi.cast("uintptr_t", described)), count, _exchange.wrap, _address(objects)
-        )
+        status = _exchange.tensors(_pointer(reader), None, 0, _pointer(batch), _exchange.wrap, _address(objects))
     except Exception:
         status = lib.ZT_ERR_ARGUMENT
     # NumPy spells NULL as None.
@@ -116,3 +114,7 @@ def tensors_of(batch: Any, described: Any, count: int) -> tuple[list[Any], bool]
 def _address(array: npt.NDArray[Any]) -> int:
     found: int = array.__array_interface__["data"][0]
     return found
+
+
+def _pointer(handle: Any) -> int:
+    return int(ffi.cast("uintptr_t", handle))

@@ -366,23 +366,19 @@ class Reader:
 
         handle = self._handle()
         batch = self._read(handle, None, verify)
-        made, is_all = _dlpack.tensors_of(batch, self._described(handle)[0], self._count)
+        made, is_all = _dlpack.tensors_of(handle, batch, self._count)
         if not is_all:
             # What is left is sparse, or shares its memory with what was made.
             made = _torch.to_torch(described_batch(self.describe_all(), batch), made)
         return dict(zip(names, made))
 
-    def _described(self, handle: Any) -> tuple[Any, int]:
-        """A ``ZtTensor *`` to the descriptions of all tensors, and their number. They live as long as the handle."""
-        tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
-        check(lib.zt_reader_tensors(handle, tensors, count))
-        return tensors[0], count[0]
-
     def describe_all(self) -> Described:
         """What reading needs to know of every tensor, in the order written."""
-        handle = self._handle()
-        tensors, count = self._described(handle)
-        table = _structs.view(tensors, count, _structs.TENSOR)
+        out_tensors, out_count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
+        check(lib.zt_reader_tensors(self._handle(), out_tensors, out_count))
+        # They belong to the reader and live as long.
+        tensors = out_tensors[0]
+        table = _structs.view(tensors, out_count[0], _structs.TENSOR)
         ndims, counts = table["ndim"].tolist(), table["component_count"].tolist()
         # Shapes, and components, of all tensors stand behind each other.
         total = sum(ndims)

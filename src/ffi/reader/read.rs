@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::{ZtReader, give};
+use super::{ZtReader, give, tensor_numbers};
 use crate::error::{Result, fail};
 use crate::ffi::ZtStatus;
 use crate::ffi::buffer::{ZtBatch, ZtBuffer};
@@ -138,15 +138,9 @@ pub unsafe extern "C" fn zt_reader_read_many(
     out_batch: *mut *mut ZtBatch,
 ) -> ZtStatus {
     let read = |reader: &Reader| {
-        let all: Vec<usize>;
-        let tensors = if tensors.is_null() && count == 0 {
-            all = (0..reader.index().len()).collect();
-            &all[..]
-        } else {
-            // SAFETY: the caller lends the array.
-            unsafe { array(tensors, count, "tensors") }?
-        };
-        reader.read_many(tensors, verify_option(verify)?).map(ZtBatch::handle)
+        // SAFETY: the caller lends the array.
+        let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
+        reader.read_many(&tensors, verify_option(verify)?).map(ZtBatch::handle)
     };
     // SAFETY: passed on.
     unsafe { give(reader, out_batch, "out_batch", read) }
