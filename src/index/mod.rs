@@ -246,27 +246,36 @@ impl Index {
     ///
     /// `Duplicate` for a name that stands twice.
     fn enter_names(&mut self) -> Result<()> {
-        const BLOCK: usize = 32;
+        const BLOCK: usize = 64;
         self.reserve_names(self.tensors.len());
-        let expect_new = |index: &Self, at: usize, hash| {
-            let name = index.name_of(at as u32);
-            let is_new = index.find_hashed(name, hash).is_none();
+        let expect_new = |index: &Self, at: u32, other: u32| {
+            let name = index.name_of(at);
             let err = || Error::new(ErrorKind::Duplicate, "two tensors have this name").in_tensor(name);
-            if is_new { Ok(()) } else { Err(err()) }
+            if index.name_of(other) == name { Err(err()) } else { Ok(()) }
         };
         let mut hashes = [0; BLOCK];
+        let mut alike = Vec::new();
         for start in (0..self.tensors.len()).step_by(BLOCK) {
             let block = start..self.tensors.len().min(start + BLOCK);
-            for at in block.clone() {
-                hashes[at - start] = self.hash(self.name_of(at as u32));
+            for (hash, at) in hashes.iter_mut().zip(block.clone()) {
+                *hash = self.hash(self.name_of(at as u32));
             }
-            // A large table is in no cache. While nothing else is done between the looks into it, the processor waits for
-            // several places at once.
-            block.clone().try_for_each(|at| expect_new(self, at, hashes[at - start]))?;
-            for at in block {
-                let hash = hashes[at - start];
-                expect_new(self, at, hash)?;
-                self.insert_name(at as u32, hash);
+            // A large table is in no cache, and names are in none either. While nothing depends on what is found, the processor
+            // waits for several places at once.
+            alike.clear();
+            for (&hash, at) in hashes.iter().zip(block.clone()) {
+                self.by_name.find(hash, |&other| {
+                    alike.push((at as u32, other));
+                    false
+                });
+            }
+            alike.iter().try_for_each(|&(at, other)| expect_new(self, at, other))?;
+            for (&hash, at) in hashes.iter().zip(block) {
+                let at = at as u32;
+                if let Some(other) = self.find_hashed(self.name_of(at), hash) {
+                    expect_new(self, at, other as u32)?;
+                }
+                self.insert_name(at, hash);
             }
         }
         Ok(())
