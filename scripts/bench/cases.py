@@ -48,7 +48,8 @@ class Operation:
 
 @dataclass(frozen=True)
 class Case:
-    """One question to several subjects. `factor` multiplies the runs; `once` is for what is the same every time.
+    """One question to several subjects. `factor` multiplies the runs, for what differs much from run to run; `once` is
+    for what is the same every time.
 
     With `anew`, every subject's file is made again for each turn, in another order: a file that is made first, or in memory
     that was in use, may lie in smaller or more scattered pages, and be read a fifth slower whoever reads it. `at_hand` says how
@@ -623,6 +624,7 @@ CASES: dict[str, Case] = {
             peer_1=subjects.PEER_1_FILES,
             peer_2=subjects.PEER_2_FILES,
         ),
+        factor=2,
         at_hand=AT_HAND_FILE,
     ),
     "save model, existing name": Case(
@@ -635,6 +637,7 @@ CASES: dict[str, Case] = {
             pwrite_in_place=subjects.PWRITE_IN_PLACE,
             safetensors=subjects.SAFETENSORS,
         ),
+        factor=3,
         at_hand=AT_HAND_FILE,
     ),
     "load model, all touched": Case(
@@ -647,6 +650,7 @@ CASES: dict[str, Case] = {
             PEER_1: loading(MODEL, subjects.PEER_1_FILES, "model.1.zt", sum_all),
             PEER_2: loading(MODEL, subjects.PEER_2_FILES, "model.2.zt", sum_all),
         },
+        factor=2,
         anew=True,
     ),
     "read model into owned memory": Case(
