@@ -97,7 +97,7 @@ pub(crate) struct Fill<'a, 'm> {
 
 impl<'a, 'm> Fill<'a, 'm> {
     pub(crate) fn new(wanted: Wanted<'a>, out: &'m mut [u8]) -> Self {
-        Self { wanted, at: wanted.part.offset() + wanted.start, out }
+        Self { wanted, at: wanted.at(), out }
     }
 }
 
@@ -211,7 +211,7 @@ fn map<'s>(
 ) -> Result<()> {
     let place = |wanted: &Wanted<'_>| {
         let is_mapped = wanted.part.is_plain() && wanted.len > 0 && source_of(wanted).is_mapped();
-        is_mapped.then(|| (wanted.part.file(), wanted.part.offset() + wanted.start))
+        is_mapped.then(|| (wanted.part.file(), wanted.at()))
     };
     let mut files = BTreeMap::<u16, Mapped>::new();
     for wanted in all {
@@ -254,10 +254,8 @@ fn map<'s>(
 fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Span]) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
     // Where each blob comes after the one before, as nearly always, none comes twice.
-    let places = wanted.iter().filter(|wanted| wanted.len > 0).map(|wanted| {
-        let part = wanted.part;
-        (part.file(), part.offset() + wanted.start)
-    });
+    let places =
+        wanted.iter().filter(|wanted| wanted.len > 0).map(|wanted| (wanted.part.file(), wanted.at()));
     let may_repeat = !places.is_sorted_by(|before, after| before < after);
     let mut known = HashMap::with_capacity(if may_repeat { wanted.len() } else { 0 });
     // The shared block that small components go to, and file and end of the last raw blob in it.
@@ -274,7 +272,7 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Span]) -> Re
             continue;
         }
         let is_small = (wanted.len as u64) < LARGE_BLOB;
-        let at = wanted.part.offset() + wanted.start;
+        let at = wanted.at();
         let mut place = None;
         if let (true, Some((block, raw_end))) = (is_small, slab) {
             let len = blocks[block].len;

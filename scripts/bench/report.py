@@ -61,10 +61,12 @@ def absolute_table(medians: Medians) -> str:
 def page(medians: Medians, about: dict[str, str], runs: int, quick: bool) -> str:
     """All of it as Markdown."""
     warning = "\nThis was a quick run, of a twentieth of the data: its figures are not to be compared.\n" if quick else ""
+    medians_of = f"Medians of {runs} runs, of two to five times as many where they differ much"
+    measured = "A single run" if runs == 1 else medians_of
     return f"""# Benchmarks
 
-`make bench` measures all of this and writes this page. {'A single run' if runs == 1 else f'Medians of {runs} runs'}, of some cases that differ
-much from run to run two to five times as many, each in a fresh process, subjects taking turns, after a warm-up of each. Files are on {about['filesystem']}; nothing is flushed to a disk. Loads
+`make bench` measures all of this and writes this page. {measured}, each in a
+fresh process, subjects taking turns, after a warm-up of each. Files are on {about['filesystem']}; nothing is flushed to a disk. Loads
 are timed with the data touched: a byte of every page, or, for *load model*, all of it; for the latter all files are made anew
 for each run, in another order. Compression is in memory. Where an operation takes memory of its own, as much was used and freed
 right before: a virtual machine may have to get back from its host what nobody used for a while.

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -89,8 +88,6 @@ struct Block {
     managed: Box<[UnsafeCell<Managed>]>,
     /// Of each tensor its dimensions, then its strides in elements.
     _dims: Vec<i64>,
-    /// How many were deleted.
-    deleted: AtomicUsize,
 }
 
 impl From<DType> for DataType {
@@ -404,18 +401,17 @@ impl Block {
             }));
             objects.push((object, dtype));
         }
-        let block = Self { managed: managed.into(), _dims: dims, deleted: AtomicUsize::new(0) };
-        let block = Arc::new(block);
+        let block = Arc::new(Self { managed: managed.into(), _dims: dims });
         for (managed, (object, dtype)) in block.managed.iter().zip(objects) {
             let managed = managed.get();
             // SAFETY: nobody else knows of this place yet.
             unsafe { (*managed).context = Arc::into_raw(block.clone()).cast_mut().cast() };
-            let before = block.deleted.load(Ordering::Acquire);
             // SAFETY: a DLManagedTensorVersioned, and room for a pointer.
             let answer = unsafe { wrap(managed.cast(), object) };
             if answer != 0 {
                 *object = ptr::null_mut();
-                if block.deleted.load(Ordering::Acquire) == before {
+                // SAFETY: `block` keeps the place, and who was asked to make a tensor has deleted it by now, or never will.
+                if unsafe { (*managed).memory.is_some() } {
                     // SAFETY: it was handed out above, and nobody deleted it.
                     unsafe { delete(managed) };
                 }
@@ -433,11 +429,10 @@ unsafe extern "C" fn delete(managed: *mut Managed) {
             return;
         }
         // SAFETY: it was handed out with a share of its block, and DLPack deletes once.
-        let (memory, block) = unsafe {
-            let managed = &mut *managed;
-            (managed.memory.take(), Arc::from_raw(managed.context.cast_const().cast::<Block>()))
-        };
-        drop(memory);
-        block.deleted.fetch_add(1, Ordering::Release);
+        unsafe {
+            let block = Arc::from_raw((*managed).context.cast_const().cast::<Block>());
+            drop((*managed).memory.take());
+            drop(block);
+        }
     });
 }

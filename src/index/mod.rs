@@ -6,20 +6,21 @@
 mod check;
 mod foreign;
 mod msgpack;
+mod names;
 mod parse;
 mod serialize;
 mod symbol;
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::DType;
-use crate::error::{Error, ErrorKind, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
 
@@ -221,73 +222,6 @@ impl Index {
         self.tensors.iter().enumerate().map(|(at, record)| TensorInfo { index: self, record, at })
     }
 
-    /// The number of the tensor of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.find_hashed(name, self.hash(name))
-    }
-
-    /// The hash of a name, which depends on this index.
-    pub(crate) fn hash(&self, name: &str) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    /// As [`Index::find`], given the name's hash.
-    pub(crate) fn find_hashed(&self, name: &str, hash: u64) -> Option<usize> {
-        self.by_name.find(hash, |&at| self.name_of(at) == name).map(|&at| at as usize)
-    }
-
-    fn name_of(&self, at: u32) -> &str {
-        self.tensors[at as usize].name_in(&self.names)
-    }
-
-    /// Enters the names of all tensors into the table.
-    ///
-    /// # Errors
-    ///
-    /// `Duplicate` for a name that stands twice.
-    fn enter_names(&mut self) -> Result<()> {
-        const BLOCK: usize = 64;
-        self.reserve_names(self.tensors.len());
-        let expect_new = |index: &Self, at: u32, other: u32| {
-            let name = index.name_of(at);
-            let err = || Error::new(ErrorKind::Duplicate, "two tensors have this name").in_tensor(name);
-            if index.name_of(other) == name { Err(err()) } else { Ok(()) }
-        };
-        let mut hashes = [0; BLOCK];
-        let mut alike = Vec::new();
-        for start in (0..self.tensors.len()).step_by(BLOCK) {
-            let block = start..self.tensors.len().min(start + BLOCK);
-            for (hash, at) in hashes.iter_mut().zip(block.clone()) {
-                *hash = self.hash(self.name_of(at as u32));
-            }
-            // A large table is in no cache, and names are in none either. While nothing depends on what is found, the processor
-            // waits for several places at once.
-            alike.clear();
-            for (&hash, at) in hashes.iter().zip(block.clone()) {
-                self.by_name.find(hash, |&other| {
-                    alike.push((at as u32, other));
-                    false
-                });
-            }
-            alike.iter().try_for_each(|&(at, other)| expect_new(self, at, other))?;
-            for (&hash, at) in hashes.iter().zip(block) {
-                let at = at as u32;
-                if let Some(other) = self.find_hashed(self.name_of(at), hash) {
-                    expect_new(self, at, other as u32)?;
-                }
-                self.insert_name(at, hash);
-            }
-        }
-        Ok(())
-    }
-
-    /// Enters a name that is not in the table.
-    fn insert_name(&mut self, at: u32, hash: u64) {
-        let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
-        self.by_name
-            .insert_unique(hash, at, |&other| hasher.hash_one(tensors[other as usize].name_in(names)));
-    }
-
     fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
         DType::from_name(name).map_or_else(|| self.symbols.intern(name), |dtype| Ok(dtype as Symbol))
     }
@@ -375,12 +309,6 @@ impl Index {
         self.components.reserve(count);
         self.dims.reserve(2 * count);
         self.reserve_names(count);
-    }
-
-    /// Makes room in the table of names.
-    fn reserve_names(&mut self, count: usize) {
-        let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
-        self.by_name.reserve(count, |&at| hasher.hash_one(tensors[at as usize].name_in(names)));
     }
 
     /// Adds a tensor that a writer has stored. Its name keeps the rules and is a new one, of this hash; the components

@@ -81,7 +81,7 @@ impl Reader {
     ) -> Result<&'s [u8]> {
         let source = self.source_of(wanted);
         let Some(bytes) = wanted.held else { return source.fetch(offset, len, scratch) };
-        let start = wanted.part.offset() + wanted.start;
+        let start = wanted.at();
         let (end, held_end) = (offset + len as u64, start + bytes.len() as u64);
         if offset >= start && end <= held_end {
             return Ok(&bytes[(offset - start) as usize..][..len]);

@@ -46,6 +46,11 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// Where its bytes begin in the file, if they stand there as they are.
+    pub(crate) fn at(&self) -> u64 {
+        self.part.offset() + self.start
+    }
+
     /// Adds tensor and component to an error.
     pub(crate) fn locate(&self, err: Error) -> Error {
         err.in_component(self.part.role_name()).in_tensor(self.tensor.name())

@@ -185,7 +185,7 @@ class _Source:
         found = [Description(self._handle, number) for number in range(first, stop)]
         batch = self._reader._load(self._handle, found, None)
         described = batch.described
-        addresses = [int(ffi.cast("uintptr_t", ffi.from_buffer(memory))) if len(memory) else 0 for memory in batch.buffers]
+        addresses = [_structs.address(ffi.from_buffer(memory)) if len(memory) else 0 for memory in batch.buffers]
         # The first component of the batch, among those of the file.
         before = sum(self._counts[:first])
         specs, begin, part = Specs(numbers), first, 0

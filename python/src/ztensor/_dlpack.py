@@ -103,7 +103,9 @@ def tensors_of(reader: Any, batch: Any, count: int) -> tuple[list[Any], bool]:
     # are enough.
     objects = np.empty(count, object)
     try:
-        status = _exchange.tensors(_pointer(reader), None, 0, _pointer(batch), _exchange.wrap, _address(objects))
+        status = _exchange.tensors(
+            _structs.address(reader), None, 0, _structs.address(batch), _exchange.wrap, _address(objects)
+        )
     except Exception:
         status = lib.ZT_ERR_ARGUMENT
     # NumPy spells NULL as None.
@@ -114,7 +116,3 @@ def tensors_of(reader: Any, batch: Any, count: int) -> tuple[list[Any], bool]:
 def _address(array: npt.NDArray[Any]) -> int:
     found: int = array.__array_interface__["data"][0]
     return found
-
-
-def _pointer(handle: Any) -> int:
-    return int(ffi.cast("uintptr_t", handle))

@@ -45,6 +45,11 @@ TENSOR_SPEC = struct_dtype("ZtTensorSpec")
 COMPONENT_SPEC = struct_dtype("ZtComponentSpec")
 
 
+def address(pointer: Any) -> int:
+    """A pointer as structs hold it."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
 def view(pointer: Any, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """An array over `count` structs that somebody else keeps alive."""
     if not count:

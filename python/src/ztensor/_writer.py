@@ -230,7 +230,7 @@ class Writer:
             return False
         begins = np.concatenate([[0], ends[:-1] + 1])
         texts = ffi.from_buffer(text)
-        tensors["name"] = int(ffi.cast("uintptr_t", texts)) + begins
+        tensors["name"] = _structs.address(texts) + begins
         tensors["name_len"] = ends - begins
         tensors["level"] = level
         self._numbers += len(values)
@@ -298,7 +298,7 @@ class Writer:
         components["dtype"] = specs.component_dtypes
 
         tensors = np.zeros(count, _structs.TENSOR_SPEC)
-        tensors["name"] = _addresses(int(ffi.cast("uintptr_t", names)), lens, 1)
+        tensors["name"] = _addresses(_structs.address(names), lens, 1)
         tensors["name_len"] = lens
         tensors["shape"] = _addresses(dims.__array_interface__["data"][0], specs.ndims, dims.itemsize)
         tensors["ndim"] = specs.ndims
@@ -311,7 +311,7 @@ class Writer:
             tensors["blocksize"][at] = blocksize
         text = ffi.from_buffer(to_json(attributes, f"attributes of tensor {specs.names[0].decode()!r}"))
         if attributes:
-            tensors["attributes"] = int(ffi.cast("uintptr_t", text))
+            tensors["attributes"] = _structs.address(text)
             tensors["attributes_len"] = len(text)
         self._add_structs(tensors)
         del names, text, dims, components
