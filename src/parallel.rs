@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use crate::error::Result;
 
@@ -53,6 +54,54 @@ pub(crate) fn beside<T>(aside: impl FnOnce(&dyn Fn() -> bool) + Send, work: impl
         let _ = thread::Builder::new().spawn_scoped(scope, || aside(&|| !is_over.load(Ordering::Relaxed)));
         work()
     })
+}
+
+/// Does `work` on every item in order, and `aside` on another thread, if the system gives one; gives what `aside` made of
+/// each.
+///
+/// `aside` goes ahead, but by no more than `lead` of what items weigh, so that the processor's cache still holds what it
+/// looked at when `work` comes to it. Neither thread waits to be woken by the other, which on a virtual machine can take longer
+/// than an item.
+///
+/// # Errors
+///
+/// The first of `work`; no item follows it.
+pub(crate) fn ahead<T: Sync, R: Send>(
+    items: &[T],
+    lead: usize,
+    weight: impl Fn(&T) -> usize + Sync,
+    aside: impl Fn(&T) -> R + Sync,
+    mut work: impl FnMut(&T) -> Result<()>,
+) -> Result<Vec<R>> {
+    /// Far shorter than `work` takes to use up a lead.
+    const PAUSE: Duration = Duration::from_micros(200);
+    let done = AtomicUsize::new(0);
+    let mut made = Vec::with_capacity(items.len());
+    beside(
+        |goes_on| {
+            let mut at = 0;
+            for item in items {
+                while at > done.load(Ordering::Relaxed) + lead && goes_on() {
+                    thread::sleep(PAUSE);
+                }
+                if !goes_on() {
+                    return;
+                }
+                made.push(aside(item));
+                at += weight(item);
+            }
+        },
+        || {
+            items.iter().try_for_each(|item| {
+                work(item).map(|()| {
+                    done.fetch_add(weight(item), Ordering::Relaxed);
+                })
+            })
+        },
+    )?;
+    let rest = items.get(made.len()..).unwrap_or_default();
+    made.extend(rest.iter().map(aside));
+    Ok(made)
 }
 
 /// Does `work` on every item, on up to `threads` threads of which the calling one is one. `set_up` makes what
@@ -232,7 +281,6 @@ pub(crate) fn in_order<T: Sync, S, R: Send>(
 mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn error(at: usize) -> Error {
         Error::new(ErrorKind::Argument, at.to_string())
@@ -269,6 +317,50 @@ mod tests {
             );
             assert_eq!(result.unwrap_err().to_string(), "300");
         }
+    }
+
+    #[test]
+    fn what_is_made_ahead_is_of_every_item() {
+        for (len, lead) in [(0, 1), (1, 0), (500, 0), (500, 3), (500, 10_000)] {
+            let items: Vec<usize> = (0..len).collect();
+            let mut seen = Vec::new();
+            let made = ahead(
+                &items,
+                lead,
+                |item| *item,
+                |item| item * 2,
+                |item| {
+                    seen.push(*item);
+                    Ok(())
+                },
+            );
+            assert_eq!(made.unwrap(), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+            assert_eq!(seen, items);
+        }
+    }
+
+    #[test]
+    fn what_goes_ahead_stops_at_the_lead_and_at_a_failure() {
+        let (items, furthest): (Vec<usize>, _) = ((0..500).collect(), AtomicUsize::new(0));
+        let result = ahead(
+            &items,
+            10,
+            |_| 1,
+            |item| furthest.fetch_max(*item, Ordering::Relaxed),
+            |item| {
+                if *item < 100 {
+                    return Ok(());
+                }
+                // Time enough to come here, and further if nothing stops it.
+                while furthest.load(Ordering::Relaxed) < 110 {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_millis(20));
+                Err(error(*item))
+            },
+        );
+        assert_eq!(result.unwrap_err().to_string(), "100");
+        assert_eq!(furthest.into_inner(), 110);
     }
 
     #[test]

@@ -21,10 +21,13 @@ use crate::sink::{Fsync, Sink};
 use crate::source::Buffer;
 
 use check::check_shared;
-use piece::{Encoders, Made, Outcome, Pending, Spares, cut, group, record_of};
+use piece::{Encoders, Made, Outcome, Pending, Piece, Spares, cut, group, record_of};
 
 /// Tensors that are treated at a time, so that what is noted of each stays in the processor's cache.
 const RUN_LEN: usize = 4096;
+
+/// Bytes that checksums may be ahead of the writes: what a processor's last cache holds with ease.
+const CHECKED_AHEAD: usize = 4 * 1024 * 1024;
 
 /// The highest level of compression.
 pub const MAX_LEVEL: i32 = 22;
@@ -235,33 +238,39 @@ impl Writer {
     }
 
     /// Writes the blobs of tensors that were checked, and enters them into the index.
-    fn store(&mut self, tensors: &[Tensor<'_>], hashes: &[u64]) -> Result<()> {
+    fn store<'a>(&mut self, tensors: &[Tensor<'a>], hashes: &[u64]) -> Result<()> {
         let mut pending = self.pending(tensors)?;
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
         let (mut sink, index) = (sink.gather(), &mut self.index);
         let pieces = cut(&pending);
+        let groups = group(&pieces);
         let spares = Spares::default();
-        let helpers = if pending.iter().any(|part| part.coding.is_some()) {
-            parallel::helper_count(self.threads)
-        } else {
-            // A checksum takes a fraction of the time of a write, so one or two keep ahead of the thread that writes.
-            (self.threads - 1).min(2)
+        let is_coded = pending.iter().any(|part| part.coding.is_some());
+        let is_beside = !is_coded && self.threads > 1 && groups.len() > 1;
+        let mut put = |piece: &Piece<'a>, made| {
+            let part = &mut pending[piece.component];
+            part.put(piece, made, &mut sink, index, &spares)
+                .map_err(|err| err.in_component(part.role.name()).in_tensor(part.tensor))
         };
-        parallel::in_order(
-            helpers,
-            &group(&pieces),
-            || Ok(Encoders::None),
-            |encoders, group| {
-                group.iter().map(|piece| piece.make(encoders, &spares)).collect::<Result<Vec<Made>>>()
-            },
-            |group, made| {
-                group.iter().zip(made).try_for_each(|(piece, made)| {
-                    let part = &mut pending[piece.component];
-                    part.put(piece, made, &mut sink, index, &spares)
-                        .map_err(|err| err.in_component(part.role.name()).in_tensor(part.tensor))
-                })
-            },
-        )?;
+        if is_beside {
+            // A checksum takes a fraction of the time of a write.
+            let write = |piece: &Piece<'a>| put(piece, Made::unsummed());
+            let sums = parallel::ahead(&pieces, CHECKED_AHEAD, Piece::len, Piece::checksum, write)?;
+            for (piece, sum) in pieces.iter().zip(sums) {
+                pending[piece.component].add_checksum(sum);
+            }
+        } else {
+            let helpers = if is_coded { parallel::helper_count(self.threads) } else { 0 };
+            parallel::in_order(
+                helpers,
+                &groups,
+                || Ok(Encoders::None),
+                |encoders, group| {
+                    group.iter().map(|piece| piece.make(encoders, &spares)).collect::<Result<Vec<Made>>>()
+                },
+                |group, made| group.iter().zip(made).try_for_each(|(piece, made)| put(piece, made)),
+            )?;
+        }
         sink.finish()?;
         let mut parts = 0..pending.len();
         for (tensor, &hash) in tensors.iter().zip(hashes) {

@@ -492,11 +492,13 @@ def weight_cases() -> dict[str, Case]:
             found[f"weights {short} compress, threads {threads}"] = Case(
                 "weights",
                 {name: compressing(make, codec, threads) for name, codec in CODECS.items()},
+                factor=2,
                 at_hand=AT_HAND,
             )
             found[f"weights {short} decompress, threads {threads}"] = Case(
                 "weights",
                 {name: decompressing(make, codec, f"{short}.{name}", threads) for name, codec in CODECS.items()},
+                factor=2,
                 at_hand=AT_HAND,
             )
         found[f"weights {short} level 19"] = levels("weights", make)
@@ -526,11 +528,15 @@ def bag_cases() -> dict[str, Case]:
         make = lambda work, name=name: {"data": workloads.bag(work, name)}
         both = {"ztensor": subjects.ZTENSOR_CODEC, "zstd-3": subjects.ZSTD}
         found[f"bag {name} compress"] = Case(
-            "bag", {subject: compressing(make, codec, 1) for subject, codec in both.items()}, at_hand=AT_HAND
+            "bag",
+            {subject: compressing(make, codec, 1) for subject, codec in both.items()},
+            factor=2,
+            at_hand=AT_HAND,
         )
         found[f"bag {name} decompress"] = Case(
             "bag",
             {subject: decompressing(make, codec, f"{name}.{subject}", 1) for subject, codec in both.items()},
+            factor=2,
             at_hand=AT_HAND,
         )
         found[f"bag {name} level 19"] = levels("bag", make)

@@ -86,10 +86,26 @@ impl Spares {
     }
 }
 
+impl Made {
+    /// A piece that is stored as it is, whose checksum comes later: [`Pending::add_checksum`].
+    pub(super) fn unsummed() -> Self {
+        Self { form: Form::Plain, hasher: Hasher::new() }
+    }
+}
+
 impl Piece<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The checksum of its bytes as they are.
+    pub(super) fn checksum(&self) -> Hasher {
+        crc32(self.bytes)
+    }
+
     pub(super) fn make(&self, encoders: &mut Encoders, spares: &Spares) -> Result<Made> {
         let Some(coding) = self.coding else {
-            return Ok(Made { hasher: crc32(self.bytes), form: Form::Plain });
+            return Ok(Made { hasher: self.checksum(), form: Form::Plain });
         };
         if self.bytes == self.before {
             return Ok(Made { hasher: Hasher::new(), form: Form::Again });
@@ -103,7 +119,7 @@ impl Piece<'_> {
             return Ok(Made { hasher: crc32(&frame), form: Form::Frame(frame) });
         }
         spares.give_back(frame);
-        Ok(Made { hasher: crc32(self.bytes), form: Form::Plain })
+        Ok(Made { hasher: self.checksum(), form: Form::Plain })
     }
 }
 
@@ -219,6 +235,14 @@ impl<'a> Pending<'a> {
             dtype: self.dtype as u16,
         });
         Ok(())
+    }
+
+    /// Adds the checksum of the next piece of a component that is written already.
+    pub(super) fn add_checksum(&mut self, next: Hasher) {
+        combine(&mut self.hasher, next);
+        if let (Outcome::Stored(record), Some(hasher)) = (&mut self.outcome, &self.hasher) {
+            record.crc32 = hasher.clone().finalize();
+        }
     }
 
     fn put_frame(&mut self, sink: &mut Gather<'_, '_>, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
