@@ -203,6 +203,21 @@ def test_a_file_that_is_cut_while_it_is_open_for_reading_is_an_error(file: Path)
         assert_same(kept, ARRAYS["large"])
 
 
+@pytest.mark.parametrize("mode", ["read", "mmap"])
+def test_damage_in_a_file_that_was_cut_is_told_as_that(mode: str, file: Path) -> None:
+    # A read that goes on while the file is cut may get zeros for what is gone.
+    with Reader(file, mode=mode) as reader:
+        offset, size = reader.metadata("large").offset, file.stat().st_size
+        with file.open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(bytes(100))
+        with pytest.raises(ztensor.ChecksumError):
+            reader.read_tensor("large", verify=True)
+        os.truncate(file, size - 1)
+        with pytest.raises(ztensor.FormatError, match=f"has {size - 1} bytes of {size}: it was truncated while it was open"):
+            reader.read_tensor("large", verify=True)
+
+
 CUT = """
 import os, sys, ztensor
 

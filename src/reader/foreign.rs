@@ -96,8 +96,9 @@ impl Reader {
         Ok(scratch)
     }
 
-    /// Adds the file, if it is a shard, to tensor and component of an error.
+    /// Adds the file, if it is a shard, to tensor and component of an error. Damage may be due to a file that was cut.
     pub(super) fn locate(&self, wanted: &Wanted<'_>, err: Error) -> Error {
+        let err = self.source_of(wanted).explain(err);
         let shard = usize::from(wanted.part.file()).checked_sub(1).and_then(|at| self.shards.get(at));
         match shard {
             Some(shard) => wanted.locate(err).in_file(&shard.label),

@@ -81,6 +81,26 @@ impl Source {
         matches!(self.origin, Origin::Positioned(_))
     }
 
+    /// The error, or where it tells of damage and the file is shorter by now than it was, an error that says so: what is cut off
+    /// while it is read may come as zeros.
+    pub(crate) fn explain(&self, err: Error) -> Error {
+        let (Origin::Mapped(file, _) | Origin::Positioned(file)) = &self.origin else { return err };
+        if !matches!(err.kind(), ErrorKind::Checksum | ErrorKind::Frame | ErrorKind::Sparse) {
+            return err;
+        }
+        match uninterrupted(|| file.metadata()) {
+            Ok(now) if now.len() < self.len => Error::new(
+                ErrorKind::Truncated,
+                format!(
+                    "the file has {} bytes of {}: it was truncated while it was open",
+                    now.len(),
+                    self.len
+                ),
+            ),
+            _ => err,
+        }
+    }
+
     fn check_range(&self, offset: u64, len: usize) -> Result<usize> {
         match offset.checked_add(len as u64) {
             Some(end) if end <= self.len => Ok(offset as usize),
