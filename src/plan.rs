@@ -38,10 +38,11 @@ pub struct Batch {
 
 impl Batch {
     /// Does something with the batch that takes a while. Meanwhile another thread brings in the pages of what is mapped, if
-    /// there are so many components that it is worth one.
+    /// there is so much of it, or there are so many components, that it is worth one.
     pub(crate) fn use_all<T>(&self, work: impl FnOnce() -> T) -> T {
         let mapped = || self.memories.iter().filter(|memory| memory.is_mapping());
-        if self.threads < 2 || self.spans.len() < MANY || mapped().next().is_none() {
+        let len: usize = mapped().map(|memory| memory.len()).sum();
+        if self.threads < 2 || len == 0 || (len < MUCH && self.spans.len() < MANY) {
             return work();
         }
         parallel::beside(|goes_on| mapped().for_each(|memory| memory.bring_in(goes_on)), work)
@@ -103,6 +104,8 @@ impl<'a, 'm> Fill<'a, 'm> {
 
 /// What is done with so many components takes longer than to start a thread.
 const MANY: usize = 1000;
+/// To bring in the pages of so many bytes takes far longer than to start a thread.
+const MUCH: usize = 64 * 1024 * 1024;
 /// A block of memory that several small components share is at most this long.
 const SLAB_LEN: usize = 1024 * 1024;
 /// Raw blobs that stand at most this far apart are read at once, with what lies between.
