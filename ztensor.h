@@ -1445,6 +1445,25 @@ ZtStatus zt_writer_add(ZtWriter *writer,
                        size_t count);
 
 /**
+ * Lends memory to a writer: the file in memory is written there, from its first byte on, for as long as it fits. Then, as where
+ * none is lent, the library takes memory of its own.
+ *
+ * So a file that fits needs no copy: once zt_writer_finish_memory() has given a buffer whose zt_buffer_data() is `memory`, it is
+ * there, zt_buffer_len() bytes long. A file takes the bytes of its tensors, up to 63 more for each component, or 4095 for an
+ * uncompressed one of 256 KiB or more, and its index. What was written before is moved; memory that is too small for it is not used.
+ * Where `memory` is large and has not been touched yet, huge pages are asked for.
+ *
+ * Ownership: `memory` stays the caller's. Nobody else uses it until the writer, and the buffer that it gave, are freed, or other
+ * memory is in use.
+ * Threads: one at a time.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before).
+ * Since: ABI 1.
+ */
+ZtStatus zt_writer_lend(ZtWriter *writer,
+                        void *memory,
+                        size_t len);
+
+/**
  * Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
  *
  * Threads: one at a time.
@@ -1458,13 +1477,15 @@ ZtStatus zt_writer_finish(ZtWriter *writer);
 /**
  * Writes the index of a file in memory and gives the file's bytes.
  *
- * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer.
+ * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer. Its bytes may be in the memory of
+ * zt_writer_lend().
  * Threads: one at a time.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
  * ZT_ERR_MEMORY. On error `*out_buffer` is unchanged.
  * Since: ABI 1.
  */
-ZtStatus zt_writer_finish_memory(ZtWriter *writer, ZtBuffer **out_buffer);
+ZtStatus zt_writer_finish_memory(ZtWriter *writer,
+                                 ZtBuffer **out_buffer);
 
 /**
  * Frees a writer. NULL is fine. A file that was not finished is abandoned: what stood under its name stays.

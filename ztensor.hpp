@@ -422,6 +422,9 @@ public:
         return Writer(handle);
     }
 
+    /** Lends memory to a file in memory, for as long as this object and its buffer are there: zt_writer_lend(). */
+    void lend(void *memory, std::size_t size) { check(zt_writer_lend(handle_.get(), memory, size)); }
+
     /** Adds tensors, all or none: zt_writer_add(). */
     void add(View<const ZtTensorSpec> tensors) { check(zt_writer_add(handle_.get(), tensors.data(), tensors.size())); }
 

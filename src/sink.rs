@@ -46,6 +46,8 @@ enum Target {
 struct Growing {
     memory: Memory,
     len: usize,
+    /// Whether the memory is somebody else's, to be used for as long as it is enough.
+    is_lent: bool,
 }
 
 impl Growing {
@@ -55,10 +57,16 @@ impl Growing {
         if needed <= self.memory.len() {
             return Ok(());
         }
-        let mut memory = Memory::zeroed(needed.max(2 * self.memory.len()))?;
-        memory.as_mut_slice()[..self.len].copy_from_slice(&self.memory.as_slice()[..self.len]);
-        self.memory = memory;
+        self.move_to(Memory::zeroed(needed.max(2 * self.memory.len()))?, false);
         Ok(())
+    }
+
+    /// Goes on in other memory, if that has room for what was written.
+    fn move_to(&mut self, mut memory: Memory, is_lent: bool) {
+        if let Some(room) = memory.as_mut_slice().get_mut(..self.len) {
+            room.copy_from_slice(&self.memory.as_slice()[..self.len]);
+            (self.memory, self.is_lent) = (memory, is_lent);
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -85,7 +93,7 @@ impl Sink {
 
     /// Begins a file in memory.
     pub(crate) fn memory() -> Self {
-        let memory = Growing { memory: Memory::empty(), len: 0 };
+        let memory = Growing { memory: Memory::empty(), len: 0, is_lent: false };
         Self { target: Target::Memory(memory), buffer: Vec::new(), position: 0 }
     }
 
@@ -99,9 +107,22 @@ impl Sink {
         Gather { sink: self, slices: Vec::new(), len: 0 }
     }
 
+    /// Writes a file in memory to this memory from here on, what was written so far included, if it has room for that.
+    ///
+    /// # Errors
+    ///
+    /// `Argument` if the file is not in memory.
+    pub(crate) fn lend(&mut self, memory: Memory) -> Result<()> {
+        let Target::Memory(growing) = &mut self.target else { fail!(Argument, "the file is on disk") };
+        growing.move_to(memory, true);
+        Ok(())
+    }
+
     /// Makes ready for so many bytes more.
     pub(crate) fn expect(&mut self, more: usize) {
-        if let Target::Memory(memory) = &mut self.target {
+        if let Target::Memory(memory) = &mut self.target
+            && !memory.is_lent
+        {
             // Where there are not so many at once, it grows as it is written.
             let _ = memory.reserve(more);
         }
@@ -384,6 +405,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn save(path: &Path, bytes: &[u8]) {
@@ -396,6 +418,25 @@ mod tests {
         let mut out = sink.gather();
         out.write(bytes).unwrap();
         out.finish().unwrap();
+    }
+
+    #[test]
+    fn lent_memory_is_used_for_as_long_as_it_is_enough() {
+        for (room, takes) in [(0, false), (2, false), (3, false), (7, false), (8, true), (9, true)] {
+            let mut lent = vec![9; room];
+            let start = lent.as_mut_ptr();
+            let mut sink = Sink::memory();
+            write(&mut sink, b"abc");
+            sink.lend(Memory::from(lent)).unwrap();
+            sink.expect(1000);
+            write(&mut sink, b"defgh");
+            let bytes = sink.finish().unwrap().unwrap();
+            assert_eq!(bytes.as_slice(), b"abcdefgh");
+            assert_eq!(bytes.as_ptr() == start, takes, "{room}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = Sink::create(&dir.path().join("file"), Fsync::Auto).unwrap();
+        assert_eq!(sink.lend(Memory::empty()).unwrap_err().kind(), ErrorKind::Argument);
     }
 
     fn entries(dir: &Path) -> Vec<String> {

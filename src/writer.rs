@@ -18,7 +18,7 @@ use crate::layout::{Layout, Role};
 use crate::metadata::{self, Metadata};
 use crate::parallel;
 use crate::sink::{Fsync, Sink};
-use crate::source::Buffer;
+use crate::source::{Buffer, Memory};
 
 use check::check_shared;
 use piece::{Encoders, Made, Outcome, Pending, Piece, Spares, cut, group, record_of};
@@ -159,6 +159,14 @@ impl Writer {
             chooser: None,
             state: State::Open,
         })
+    }
+
+    /// Writes a file in memory to memory that somebody lends, for as long as it fits there.
+    pub(crate) fn lend(&mut self, memory: Memory) -> Result<()> {
+        let lend = |sink: &mut Sink| sink.lend(memory);
+        self.check_open()
+            .and_then(|()| self.sink.as_mut().map_or(Ok(()), lend))
+            .map_err(|err| err.in_file(&self.label))
     }
 
     /// Adds a dense tensor of Rust values, uncompressed.

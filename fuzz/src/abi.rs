@@ -34,6 +34,8 @@ struct Program {
     batches: [Slot<ZtBatch>; SLOTS],
     /// Bytes that readers were opened on; they live as long as the program.
     files: Vec<Box<[u8]>>,
+    /// Memory that was lent to writers; it lives as long too.
+    lent: Vec<Vec<u8>>,
 }
 
 /// A place for a handle; NULL if there is none.
@@ -178,7 +180,7 @@ fn touch(buffer: *const ZtBuffer) -> usize {
 
 impl Program {
     fn call(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        match u.arbitrary::<u8>()? % 26 {
+        match u.arbitrary::<u8>()? % 27 {
             0 => self.open(u),
             1 => self.open_result(),
             2 => self.describe(u),
@@ -197,7 +199,8 @@ impl Program {
             21 | 22 => self.finish(u),
             23 => self.buffer(u),
             24 => names(u),
-            _ => self.open_path(u),
+            25 => self.open_path(u),
+            _ => self.lend(u),
         }
     }
 
@@ -563,6 +566,15 @@ impl Program {
         };
         // SAFETY: a handle or what is refused; specs whose memory is there, or is refused.
         check(unsafe { zt_writer_add(writer, tensors, count) });
+        Ok(())
+    }
+
+    fn lend(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let writer = pick(u, &self.writers, &self.readers)?;
+        let mut memory = vec![0xa5; usize::from(u.arbitrary::<u16>()? % 1024)];
+        // SAFETY: a handle or what is refused; the memory is kept until all handles are freed.
+        check(unsafe { zt_writer_lend(writer, memory.as_mut_ptr().cast(), memory.len()) });
+        self.lent.push(memory);
         Ok(())
     }
 

@@ -62,6 +62,24 @@ def test_large_bytes_are_the_files_for_any_number_of_threads(path: Path) -> None
         assert data is not ztn.save(arrays, threads=threads)
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"few": np.arange(3)},
+        {f"{at:04}" + "n" * 4000: np.array(at) for at in range(300)},
+        {f"t{at}": np.arange(700_000, dtype=np.float32)[::-1] for at in range(12)},
+        {f"t{at}": np.array(at, np.int32) for at in range(70_000)},
+        {f"t{at}": np.full(70_000, at, np.uint8) for at in range(30)},
+    ],
+    ids=["none", "one", "long names", "several calls of packed copies", "several calls of many", "page by page"],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_bytes_that_take_more_or_less_than_thought_are_the_files(arrays: dict[str, Any], compress: bool, path: Path) -> None:
+    ztn.save_file(arrays, path, compress=compress)
+    assert ztn.save(arrays, compress=compress) == path.read_bytes()
+
+
 def test_compression_reaches_every_array(path: Path) -> None:
     ztn.save_file({"a": np.zeros(10_000), "b": np.ones(10_000, np.int32)}, path, compress=True)
     with ztensor.Reader(path) as reader:

@@ -7,13 +7,14 @@ use super::ZtStatus;
 use super::buffer::ZtBuffer;
 use super::guard::{guard, guard_value};
 use super::name::{ZtDtype, ZtLayout};
-use super::pointer::{Out, array, borrow_mut, c_text, free, handle, into_handle, path, text};
+use super::pointer::{Out, array, array_mut, borrow_mut, c_text, free, handle, into_handle, path, text};
 use super::table::Table;
 use crate::dtype::DType;
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::Layout;
 use crate::metadata::{self, Metadata};
 use crate::sink::Fsync;
+use crate::source::Memory;
 use crate::writer::{Component, Tensor, WriteOptions, Writer};
 
 /// Flush the file to the disk when it is about to replace an existing one. This is the default.
@@ -345,6 +346,32 @@ pub unsafe extern "C" fn zt_writer_add(
     })
 }
 
+/// Lends memory to a writer: the file in memory is written there, from its first byte on, for as long as it fits. Then, as where
+/// none is lent, the library takes memory of its own.
+///
+/// So a file that fits needs no copy: once zt_writer_finish_memory() has given a buffer whose zt_buffer_data() is `memory`, it is
+/// there, zt_buffer_len() bytes long. A file takes the bytes of its tensors, up to 63 more for each component, or 4095 for an
+/// uncompressed one of 256 KiB or more, and its index. What was written before is moved; memory that is too small for it is not used.
+/// Where `memory` is large and has not been touched yet, huge pages are asked for.
+///
+/// Ownership: `memory` stays the caller's. Nobody else uses it until the writer, and the buffer that it gave, are freed, or other
+/// memory is in use.
+/// Threads: one at a time.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before).
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_writer_lend(writer: *mut ZtWriter, memory: *mut c_void, len: usize) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle that no other call uses.
+        let writer = unsafe { borrow_mut(writer) }?;
+        // SAFETY: the caller lends the bytes, which nobody else uses.
+        let bytes = unsafe { array_mut(memory.cast::<u8>(), len, "memory") }?;
+        // SAFETY: the caller keeps them until the writer and its buffer are freed.
+        let memory = unsafe { Memory::lent(bytes) };
+        writer.call(|writer| writer.lend(memory))
+    })
+}
+
 /// Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
 ///
 /// Threads: one at a time.
@@ -368,7 +395,8 @@ pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
 
 /// Writes the index of a file in memory and gives the file's bytes.
 ///
-/// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer.
+/// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer. Its bytes may be in the memory of
+/// zt_writer_lend().
 /// Threads: one at a time.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
 /// ZT_ERR_MEMORY. On error `*out_buffer` is unchanged.

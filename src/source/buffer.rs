@@ -43,9 +43,7 @@ impl Buffer {
     /// `Size` if `out` has another length.
     pub fn copy_to(&self, out: &mut [u8], threads: usize) -> Result<()> {
         ensure!(out.len() == self.len, Size, "the target has {} bytes, the buffer {}", out.len(), self.len);
-        if out.len() >= COPIED_LEN {
-            advise_huge_pages(out);
-        }
+        advise_huge_pages(out);
         let pieces = self.as_slice().chunks(COPIED_LEN).zip(out.chunks_mut(COPIED_LEN)).collect();
         let copy = |_: &mut (), (from, to): (&[u8], &mut [u8])| {
             to.copy_from_slice(from);

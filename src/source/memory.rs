@@ -16,15 +16,26 @@ pub(crate) const ALIGNMENT: usize = 64;
 /// From this size on, memory comes from the operating system as pages of its own.
 const PAGES_FROM: usize = 256 * 1024;
 
+/// From this size on, memory of somebody else's is worth huge pages.
+#[cfg(target_os = "linux")]
+const HUGE_FROM: usize = 4 * 1024 * 1024;
+
 enum Owner {
+    /// There is no byte, or somebody else keeps them.
     Nothing,
     Heap(Layout),
-    Vec { _bytes: Vec<u8> },
-    Pages { _map: MmapMut },
-    Mapping { map: MmapMut },
+    Vec {
+        _bytes: Vec<u8>,
+    },
+    Pages {
+        _map: MmapMut,
+    },
+    Mapping {
+        map: MmapMut,
+    },
 }
 
-/// Writable bytes that nothing else refers to. Zero at first, unless they map a file.
+/// Writable bytes that nothing else refers to. Zero at first, unless they map a file or are lent.
 pub struct Memory {
     start: NonNull<u8>,
     len: usize,
@@ -40,6 +51,17 @@ impl Memory {
     /// No bytes.
     pub(crate) fn empty() -> Self {
         Self { start: NonNull::<Aligned>::dangling().cast(), len: 0, owner: Owner::Nothing }
+    }
+
+    /// Bytes that somebody else keeps. Of large memory that has not been touched yet, huge pages are asked for.
+    ///
+    /// # Safety
+    ///
+    /// The bytes stay where they are, and nobody else uses them, for as long as this value lives.
+    pub(crate) unsafe fn lent(bytes: &mut [u8]) -> Self {
+        advise_huge_pages(bytes);
+        let start = NonNull::from(&mut *bytes).cast();
+        Self { start, len: bytes.len(), owner: Owner::Nothing }
     }
 
     /// `len` zero bytes.
@@ -155,7 +177,7 @@ impl fmt::Debug for Memory {
 /// Advises the system to use huge pages for bytes of somebody else's that have not been touched yet.
 pub(super) fn advise_huge_pages(bytes: &mut [u8]) {
     #[cfg(target_os = "linux")]
-    {
+    if bytes.len() >= HUGE_FROM {
         use nix::sys::mman::{MmapAdvise, madvise};
 
         /// Every page that the system may have is a multiple or a part of it.

@@ -1478,6 +1478,43 @@ static void test_writers_that_are_finished(void) {
     zt_writer_free(writer);
 }
 
+/* A file in memory goes where the caller says, if it fits there, with the same bytes. */
+static void test_lent_memory(void) {
+    ZtBuffer *own = sample_file(0), *file = NULL;
+    const size_t len = zt_buffer_len(own), size = 2 * len;
+    const size_t rooms[] = {0, 1, 63, 64, len / 2, len - 1, len, len + 1, size};
+    unsigned char *memory = (unsigned char *)malloc(size), wide[64];
+    ZtWriter *writer = NULL;
+    size_t at, byte;
+    CHECK(len > 100 && memory != NULL);
+    for (at = 0; at < sizeof rooms / sizeof *rooms; at++) {
+        memset(memory, 0xa5, size);
+        CHECK_STATUS(zt_writer_create_memory(0, 2, sample_metadata, &writer), ZT_OK);
+        CHECK_STATUS(zt_writer_lend(writer, memory, rooms[at]), ZT_OK);
+        CHECK_STATUS(sample_add(writer, 0, 1), ZT_OK);
+        CHECK_STATUS(zt_writer_finish_memory(writer, &file), ZT_OK);
+        zt_writer_free(writer);
+        CHECK(zt_buffer_len(file) == len && memcmp(zt_buffer_data(file), zt_buffer_data(own), len) == 0);
+        CHECK((zt_buffer_data(file) == (void *)memory) == (rooms[at] >= len));
+        for (byte = rooms[at]; byte < size; byte++) {
+            CHECK(memory[byte] == 0xa5);
+        }
+        zt_buffer_free(file);
+    }
+    /* At any time, and then other memory. */
+    CHECK_STATUS(zt_writer_create_memory(0, 2, sample_metadata, &writer), ZT_OK);
+    CHECK_STATUS(zt_writer_lend(writer, wide, sizeof wide), ZT_OK);
+    CHECK_STATUS(sample_add(writer, 0, 1), ZT_OK);
+    CHECK_STATUS(zt_writer_lend(writer, memory, size), ZT_OK);
+    CHECK_STATUS(zt_writer_finish_memory(writer, &file), ZT_OK);
+    CHECK(zt_buffer_data(file) == (void *)memory && memcmp(memory, zt_buffer_data(own), len) == 0);
+    CHECK_STATUS(zt_writer_lend(writer, memory, size), ZT_ERR_STATE);
+    zt_buffer_free(file);
+    zt_writer_free(writer);
+    zt_buffer_free(own);
+    free(memory);
+}
+
 /* The bytes of a file in memory may outlive its writer. */
 static void test_memory_file_outlives_its_writer(void) {
     ZtWriter *writer = NULL;
@@ -1743,6 +1780,7 @@ int main(void) {
     test_sparse_tensors_that_are_refused();
     test_share();
     test_writers_that_are_finished();
+    test_lent_memory();
     test_memory_file_outlives_its_writer();
     test_abandoned_files_leave_nothing();
     test_paths();

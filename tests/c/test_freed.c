@@ -161,6 +161,7 @@ static void test_writer(void) {
     CHECK_STATUS(zt_writer_create_memory(0, 1, NULL, &writer), ZT_OK);
     zt_writer_free(writer);
     CHECK_STATUS(zt_writer_add(writer, NULL, 0), ZT_ERR_ARGUMENT);
+    CHECK_STATUS(zt_writer_lend(writer, NULL, 0), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_writer_finish(writer), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_writer_finish_memory(writer, &bytes), ZT_ERR_ARGUMENT);
     CHECK(bytes == UNTOUCHED(ZtBuffer));

@@ -502,6 +502,17 @@ static void test_add(void) {
     CHECK_STATUS(zt_writer_add(file_writer, &spec, 1), ZT_OK);
 }
 
+static void test_lend(void) {
+    char memory[64] = {0};
+    REFUSED(zt_writer_lend(NULL, memory, sizeof memory), ZT_ERR_NULL);
+    REFUSED(zt_writer_lend(AS(ZtWriter, reader), memory, sizeof memory), ZT_ERR_ARGUMENT);
+    REFUSED(zt_writer_lend(file_writer, memory, sizeof memory), ZT_ERR_ARGUMENT);
+    REFUSED(zt_writer_lend(finished_writer, memory, sizeof memory), ZT_ERR_STATE);
+    REFUSED(zt_writer_lend(memory_writer, NULL, 1), ZT_ERR_NULL);
+    REFUSED(zt_writer_lend(memory_writer, memory, SIZE_MAX), ZT_ERR_ARGUMENT);
+    CHECK_STATUS(zt_writer_lend(memory_writer, NULL, 0), ZT_OK);
+}
+
 static void test_finish(void) {
     REFUSED(zt_writer_finish(NULL), ZT_ERR_NULL);
     REFUSED(zt_writer_finish(memory_writer), ZT_ERR_ARGUMENT);
@@ -734,6 +745,7 @@ int main(void) {
     test_read_arguments();
     test_create();
     test_add();
+    test_lend();
     test_finish();
     test_dlpack_specs();
     test_dlpack_tensors();

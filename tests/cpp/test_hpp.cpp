@@ -134,6 +134,15 @@ static void test_lifetimes(const Buffer &file) {
 #endif
 }
 
+static void test_lent_memory() {
+    std::vector<unsigned char> memory(4096);
+    Writer writer = Writer::in_memory();
+    writer.lend(memory.data(), memory.size());
+    writer.add_dense<float>("weights", {6}, weights);
+    const ztensor::Buffer file = writer.finish_memory();
+    CHECK(file.data() == memory.data() && Reader::from_memory(memory.data(), file.size()).read("weights").as<float>()[0] == weights[0]);
+}
+
 static void test_failures() {
     Writer writer = Writer::in_memory();
     const std::vector<Component> wrong = {Component(values)};
@@ -178,6 +187,7 @@ int main() {
         test_verify(reader);
     }
     test_lifetimes(file);
+    test_lent_memory();
     test_failures();
     test_files();
     return check_report("test_hpp");

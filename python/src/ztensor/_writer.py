@@ -29,6 +29,8 @@ _MAX_LEVEL = 22
 #: Packed copies that are held at a time when many tensors are added, in bytes, and tensors that one call adds.
 _MAX_MADE = 16 * 1024 * 1024
 _MAX_CALL = 65536
+#: What a component takes in the index is hardly ever more, in bytes, its name and the space before its data included.
+_MAX_RECORD = 1024
 
 
 def compression_level(compress: Any) -> int:
@@ -235,7 +237,7 @@ class Writer:
         tensors["level"] = level
         self._numbers += len(values)
         for start in range(0, len(values), _MAX_CALL):
-            self._add_structs(tensors[start : start + _MAX_CALL])
+            self._add_structs(tensors[start : start + _MAX_CALL], components["len"])
         del texts, components
         return True
 
@@ -313,11 +315,13 @@ class Writer:
         if attributes:
             tensors["attributes"] = _structs.address(text)
             tensors["attributes_len"] = len(text)
-        self._add_structs(tensors)
+        self._add_structs(tensors, components["len"])
         del names, text, dims, components
 
-    def _add_structs(self, tensors: npt.NDArray[Any]) -> None:
-        """Hand tensors to the library. What the structs point to has to live until this returns."""
+    def _add_structs(self, tensors: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> None:
+        """Hand tensors to the library. What the structs point to has to live until this returns. `sizes` are those of their
+        components, and maybe of some that follow.
+        """
         status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
         if status:
             raise refusal(status)
@@ -368,20 +372,39 @@ class _MemoryWriter(Writer):
         out = ffi.new("ZtWriter **")
         check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, self._threads, text or ffi.NULL, out))
         self._open(out[0])
+        #: The bytes that will be given out, and the same as memory that is lent to the library.
+        self._stream = BytesIO()
+        self._memory: Any = None
+
+    def _take_memory(self, size: int) -> Any:
+        """Memory for so many of the bytes that will be given out."""
+        self._stream = BytesIO(bytes(size))
+        self._memory = ffi.from_buffer(self._stream.getbuffer(), require_writable=True)
+        return self._memory
+
+    def _add_structs(self, tensors: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> None:
+        if self._memory is None:
+            # What the file does not use of it costs nothing.
+            size = int(sizes.sum())
+            memory = self._take_memory(size + size // 16 + _MAX_RECORD * (len(sizes) + 1))
+            check(lib.zt_writer_lend(self._handle(), memory, len(memory)))
+        super()._add_structs(tensors, sizes)
 
     def take(self) -> bytes:
         """Finish the file and give its bytes."""
         out = ffi.new("ZtBuffer **")
         check(lib.zt_writer_finish_memory(self._handle(), out))
         self.abandon()
+        size = lib.zt_buffer_len(out[0])
         try:
-            # The stream's bytes are written to while it alone has them, and then given out, without a copy.
-            stream = BytesIO(bytes(lib.zt_buffer_len(out[0])))
-            with stream.getbuffer() as view, ffi.from_buffer(view, require_writable=True) as memory:
-                check(lib.zt_buffer_copy(out[0], memory, len(view), self._threads))
-            return stream.getvalue()
+            if self._memory is None or lib.zt_buffer_data(out[0]) != self._memory:
+                check(lib.zt_buffer_copy(out[0], self._take_memory(size), size, self._threads))
         finally:
             lib.zt_buffer_free(out[0])
+        ffi.release(self._memory)
+        # Nobody else has the stream's bytes: they are cut and given out without a copy.
+        self._stream.truncate(size)
+        return self._stream.getvalue()
 
 
 def check_tensors(tensors: Any) -> None:
