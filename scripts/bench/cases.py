@@ -18,10 +18,12 @@ import ctypes
 import gc
 import json
 import mmap
+import operator
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -51,8 +53,9 @@ class Case:
     """One question to several subjects. `factor` multiplies the runs, for what differs much from run to run; `once` is
     for what is the same every time.
 
-    With `anew`, every subject's file is made again for each turn, in another order: a file that is made first, or in memory
-    that was in use, may lie in smaller or more scattered pages, and be read a fifth slower whoever reads it. `at_hand` says how
+    With `anew`, the file is made again right before each run, with no other beside it: files that are made one after the other lie
+    in different memory, in pages that are more or less scattered, and one may be read a fifth slower than another whoever reads
+    it. So all come to lie in the same memory, the one that the last file left. `at_hand` says how
     many bytes of memory the machine is to have at hand for an operation that takes memory of its own.
     """
 
@@ -74,12 +77,28 @@ def memory(address: int, size: int, dtype: str = "u1") -> Any:
     return np.frombuffer((ctypes.c_ubyte * size).from_address(address), dtype)
 
 
-def places(tensors: dict[str, Any]) -> list[tuple[int, int]]:
-    """Address and size of each tensor, torch or NumPy."""
+def places(tensors: dict[str, Any]) -> tuple[Any, Any]:
+    """Addresses and sizes of the tensors, torch or NumPy, as two arrays: an object of Python for each would be as much work as
+    to load a small tensor.
+    """
+    import numpy as np
+
     values = list(tensors.values())
     if values and hasattr(values[0], "data_ptr"):
-        return [(value.data_ptr(), value.nbytes) for value in values]
-    return [(value.__array_interface__["data"][0], value.nbytes) for value in values]
+        starts = map(operator.methodcaller("data_ptr"), values)
+    else:
+        starts = (value.__array_interface__["data"][0] for value in values)
+    sizes = map(operator.attrgetter("nbytes"), values)
+    return np.fromiter(starts, np.int64, len(values)), np.fromiter(sizes, np.int64, len(values))
+
+
+def whole(tensors: dict[str, Any], dtype: str = "u1") -> Iterator[Any]:
+    """An array over all bytes of each tensor, but for those at the end that fill no element."""
+    import numpy as np
+
+    width = np.dtype(dtype).itemsize
+    for start, size in zip(*(array.tolist() for array in places(tensors))):
+        yield memory(start, size // width * width, dtype)
 
 
 def touch(tensors: dict[str, Any]) -> int:
@@ -88,8 +107,7 @@ def touch(tensors: dict[str, Any]) -> int:
     """
     import numpy as np
 
-    found = np.array(places(tensors), np.int64)
-    starts, sizes = found[:, 0], found[:, 1]
+    starts, sizes = places(tensors)
     pages = (sizes + PAGE - 1) // PAGE
     first = np.repeat(np.cumsum(pages) - pages, pages)
     addresses = np.repeat(starts, pages) + (np.arange(len(first)) - first) * PAGE
@@ -100,8 +118,7 @@ def touch(tensors: dict[str, Any]) -> int:
 
 def sum_all(tensors: dict[str, Any]) -> int:
     """Sum every byte of each tensor, as 64-bit numbers."""
-    total = sum(int(memory(start, size // 8 * 8, "u8").sum()) for start, size in places(tensors))
-    return total % (1 << 64)
+    return sum(int(array.sum()) for array in whole(tensors, "u8")) % (1 << 64)
 
 
 def leave(tensors: dict[str, Any]) -> int:
@@ -385,7 +402,7 @@ def byte_sum(arrays: dict[str, Any]) -> int:
     """The sum of all bytes."""
     import numpy as np
 
-    return sum(int(memory(start, size).sum(dtype=np.int64)) for start, size in places(arrays))
+    return sum(int(array.sum(dtype=np.int64)) for array in whole(arrays))
 
 
 def graph_ztensor(dtype: str) -> Callable[[Work], Operation]:
@@ -686,6 +703,7 @@ CASES: dict[str, Case] = {
             peer_1=subjects.PEER_1_FILES,
             peer_2=subjects.PEER_2_FILES,
         ),
+        factor=2,
     ),
     "load small": Case(
         "small",
@@ -696,6 +714,8 @@ CASES: dict[str, Case] = {
             PEER_1: loading(workloads.small, subjects.PEER_1_FILES, "small.1.zt"),
             PEER_2: loading(workloads.small, subjects.PEER_2_FILES, "small.2.zt", own=True),
         },
+        factor=2,
+        anew=True,
     ),
     "save tiny": Case(
         "tiny",

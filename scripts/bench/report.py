@@ -67,9 +67,10 @@ def page(medians: Medians, about: dict[str, str], runs: int, quick: bool) -> str
 
 `make bench` measures all of this and writes this page. {measured}, each in a
 fresh process, subjects taking turns, after a warm-up of each. Files are on {about['filesystem']}; nothing is flushed to a disk. Loads
-are timed with the data touched: a byte of every page, or, for *load model*, all of it; for the latter all files are made anew
-for each run, in another order. Compression is in memory. Where an operation takes memory of its own, as much was used and freed
-right before: a virtual machine may have to get back from its host what nobody used for a while.
+are timed with the data touched: a byte of every page, or, for *load model*, all of it; for that and for *load small* the file is made
+anew right before each run, with no other beside it, so that all lie in the same memory. Compression is in memory. Where an
+operation takes memory of its own, as much was used and freed right before: a virtual machine may have to get back from its host
+what nobody used for a while.
 {warning}
 {table(('machine and versions', ''), list(about.items()))}
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import statistics
@@ -183,29 +184,26 @@ def measure(
 def measure_case(
     name: str, case: Case, pythons: dict[str, Path], options: argparse.Namespace, runs: int, failed: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """The subjects take turns, each turn another first; the first turn is the warm-up."""
+    """The subjects take turns, each turn in another order; the first turn is the warm-up."""
     found: dict[str, list[dict[str, Any]]] = {subject: [] for subject in case.subjects}
 
-    def round_of(subjects: list[str], is_measured: bool) -> None:
-        for subject in subjects:
-            try:
-                result = run_one(name, subject, pythons, options)
-            except (RuntimeError, subprocess.TimeoutExpired) as err:
-                failed.append(f"{name}, {subject}: {err}")
-                del found[subject]
-                continue
-            if is_measured:
-                found[subject].append(result)
+    def turn_of(subject: str, is_measured: bool) -> None:
+        try:
+            if case.anew:
+                for file in (options.dir / case.workload).glob("*.*"):
+                    file.unlink()
+                run_one(name, subject, pythons, options)
+            result = run_one(name, subject, pythons, options)
+        except (RuntimeError, subprocess.TimeoutExpired) as err:
+            failed.append(f"{name}, {subject}: {err}")
+            del found[subject]
+            return
+        if is_measured:
+            found[subject].append(result)
 
     for turn in range(1 if case.once else 1 + runs * (1 if options.quick else case.factor)):
-        order = list(found)
-        order = order[turn % len(order) :] + order[: turn % len(order)] if order else []
-        if case.anew and turn:
-            for file in (options.dir / case.workload).glob("*.*"):
-                file.unlink()
-            round_of(order, False)
-            order = [subject for subject in order if subject in found]
-        round_of(order, bool(turn or case.once))
+        for subject in random.Random(turn).sample(sorted(found), len(found)):
+            turn_of(subject, bool(turn or case.once))
     checks = {subject: results[0]["check"] for subject, results in found.items() if results[0]["check"] is not None}
     if len(set(checks.values())) > 1:
         failed.append(f"{name}: the subjects got different data: {checks}")
