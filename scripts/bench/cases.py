@@ -737,7 +737,7 @@ CASES: dict[str, Case] = {
     ),
     **older_cases(),
     **index_cases(),
-    "import": Case("import", {name: importing(name) for name in ("ztensor", "numpy")}, factor=4),
+    "import": Case("import", {name: importing(name) for name in ("ztensor", "numpy")}, factor=12),
     **weight_cases(),
     **graph_cases(),
     **bag_cases(),

@@ -61,7 +61,7 @@ def absolute_table(medians: Medians) -> str:
 def page(medians: Medians, about: dict[str, str], runs: int, quick: bool) -> str:
     """All of it as Markdown."""
     warning = "\nThis was a quick run, of a twentieth of the data: its figures are not to be compared.\n" if quick else ""
-    medians_of = f"Medians of {runs} runs, of two to five times as many where they differ much"
+    medians_of = f"Medians of {runs} runs, of two to twelve times as many where they differ much"
     measured = "A single run" if runs == 1 else medians_of
     return f"""# Benchmarks
 

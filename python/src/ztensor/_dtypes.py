@@ -5,7 +5,7 @@ The truth is the table in the Rust library; a test holds the two together.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,46 +15,45 @@ if TYPE_CHECKING:
     import torch
 
 
-class Row(NamedTuple):
-    """One element type."""
+class Row:
+    """One element type. No named tuple: to make the class of one takes as long as all else here."""
 
-    code: int
-    name: str
-    itemsize: int
-    #: Attribute of numpy, or of ml_dtypes where `needs_ml_dtypes`; None where NumPy has no such type.
-    numpy: str | None
-    #: Attribute of torch.
-    torch: str
-    needs_ml_dtypes: bool
+    __slots__ = ("code", "name", "itemsize", "numpy", "torch", "needs_ml_dtypes")
 
-
-def _row(code: int, name: str, itemsize: int, ml: bool = False, *, numpy: str | None = "") -> Row:
-    return Row(code, name, itemsize, name if numpy == "" else numpy, name, ml)
+    def __init__(self, code: int, name: str, itemsize: int, needs_ml_dtypes: bool = False, *, numpy: str | None = "") -> None:
+        self.code = code
+        self.name = name
+        self.itemsize = itemsize
+        #: Attribute of numpy, or of ml_dtypes where `needs_ml_dtypes`; None where NumPy has no such type.
+        self.numpy = name if numpy == "" else numpy
+        #: Attribute of torch.
+        self.torch = name
+        self.needs_ml_dtypes = needs_ml_dtypes
 
 
 TABLE = (
-    _row(1, "float64", 8),
-    _row(2, "float32", 4),
-    _row(3, "float16", 2),
-    _row(4, "bfloat16", 2, True),
-    _row(5, "int64", 8),
-    _row(6, "int32", 4),
-    _row(7, "int16", 2),
-    _row(8, "int8", 1),
-    _row(9, "uint64", 8),
-    _row(10, "uint32", 4),
-    _row(11, "uint16", 2),
-    _row(12, "uint8", 1),
-    _row(13, "bool", 1),
-    _row(14, "complex64", 8),
-    _row(15, "complex128", 16),
-    _row(16, "float8_e4m3fn", 1, True),
-    _row(17, "float8_e5m2", 1, True),
-    _row(18, "float8_e4m3fnuz", 1, True),
-    _row(19, "float8_e5m2fnuz", 1, True),
-    _row(20, "float8_e8m0fnu", 1, True),
+    Row(1, "float64", 8),
+    Row(2, "float32", 4),
+    Row(3, "float16", 2),
+    Row(4, "bfloat16", 2, True),
+    Row(5, "int64", 8),
+    Row(6, "int32", 4),
+    Row(7, "int16", 2),
+    Row(8, "int8", 1),
+    Row(9, "uint64", 8),
+    Row(10, "uint32", 4),
+    Row(11, "uint16", 2),
+    Row(12, "uint8", 1),
+    Row(13, "bool", 1),
+    Row(14, "complex64", 8),
+    Row(15, "complex128", 16),
+    Row(16, "float8_e4m3fn", 1, True),
+    Row(17, "float8_e5m2", 1, True),
+    Row(18, "float8_e4m3fnuz", 1, True),
+    Row(19, "float8_e5m2fnuz", 1, True),
+    Row(20, "float8_e8m0fnu", 1, True),
     # ml_dtypes has a type of one element in a byte; two in a byte is torch's alone.
-    _row(21, "float4_e2m1fn_x2", 1, True, numpy=None),
+    Row(21, "float4_e2m1fn_x2", 1, True, numpy=None),
 )
 
 BY_CODE = {row.code: row for row in TABLE}
