@@ -20,19 +20,13 @@ const PAGES_FROM: usize = 256 * 1024;
 #[cfg(target_os = "linux")]
 const HUGE_FROM: usize = 4 * 1024 * 1024;
 
+/// What keeps bytes: nothing, where there are none or somebody else keeps them.
 enum Owner {
-    /// There is no byte, or somebody else keeps them.
     Nothing,
     Heap(Layout),
-    Vec {
-        _bytes: Vec<u8>,
-    },
-    Pages {
-        _map: MmapMut,
-    },
-    Mapping {
-        map: MmapMut,
-    },
+    Vec { _bytes: Vec<u8> },
+    Pages { _map: MmapMut },
+    Mapping { map: MmapMut },
 }
 
 /// Writable bytes that nothing else refers to. Zero at first, unless they map a file or are lent.

@@ -89,14 +89,9 @@ impl Source {
             return err;
         }
         match uninterrupted(|| file.metadata()) {
-            Ok(now) if now.len() < self.len => Error::new(
-                ErrorKind::Truncated,
-                format!(
-                    "the file has {} bytes of {}: it was truncated while it was open",
-                    now.len(),
-                    self.len
-                ),
-            ),
+            Ok(now) if now.len() < self.len => {
+                truncated(&format!("the file has {} bytes of {}", now.len(), self.len))
+            }
             _ => err,
         }
     }
@@ -135,13 +130,9 @@ impl Source {
             Origin::Mapped(_, map) => out.copy_from_slice(&map[start..start + out.len()]),
             Origin::Memory(bytes) => out.copy_from_slice(&(**bytes).as_ref()[start..start + out.len()]),
             Origin::Positioned(file) => file.read_exact_at(out, offset).map_err(|err| match err.kind() {
-                io::ErrorKind::UnexpectedEof => Error::new(
-                    ErrorKind::Truncated,
-                    format!(
-                        "the file ended within {} bytes at {offset}: it was truncated while it was open",
-                        out.len()
-                    ),
-                ),
+                io::ErrorKind::UnexpectedEof => {
+                    truncated(&format!("the file ended within {} bytes at {offset}", out.len()))
+                }
                 _ => Error::io("read the file", err),
             })?,
         }
@@ -163,6 +154,11 @@ impl Source {
             _ => Ok(None),
         }
     }
+}
+
+/// The error of a file that ends earlier than it did when it was opened.
+fn truncated(found: &str) -> Error {
+    Error::new(ErrorKind::Truncated, format!("{found}: it was truncated while it was open"))
 }
 
 impl fmt::Debug for Source {
