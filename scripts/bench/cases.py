@@ -53,10 +53,10 @@ class Case:
     """One question to several subjects. `factor` multiplies the runs, for what differs much from run to run; `once` is
     for what is the same every time.
 
-    With `anew`, the file is made again right before each run, with no other beside it: files that are made one after the other lie
-    in different memory, in pages that are more or less scattered, and one may be read a fifth slower than another whoever reads
-    it. So all come to lie in the same memory, the one that the last file left. `at_hand` says how
-    many bytes of memory the machine is to have at hand for an operation that takes memory of its own.
+    With `anew`, the file is made again right before each run, with no other beside it: files that are made one after the
+    other lie in different memory, in pages that are more or less scattered, and one may be read a fifth slower than another
+    whoever reads it. So all come to lie in the same memory, the one that the last file left. `at_hand` says how many bytes
+    of memory the machine is to have at hand for an operation that takes memory of its own.
     """
 
     workload: str
@@ -340,7 +340,9 @@ def importing(module: str) -> Callable[[Work], Operation]:
 
 
 def rehearsal(codec: Codec) -> Any:
-    """A few bytes to compress, so that what is set up on demand is: the module that has bfloat16 too, where arrays of it are made."""
+    """A few bytes to compress, so that what is set up on demand is; of bfloat16 too where arrays of it are made, since that is
+    in a module of its own.
+    """
     import ml_dtypes
     import numpy as np
 
