@@ -1,15 +1,16 @@
 //! Where a writer's bytes go: a file that appears under its name only when it is whole, or memory.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use crate::error::{Error, Result, fail, uninterrupted};
-use crate::source::{Buffer, Memory};
+use crate::source::{self, Buffer, Memory};
 
 /// When a file is flushed to the disk before it takes its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -254,6 +255,9 @@ struct TempFile {
     file: File,
     path: PathBuf,
     destination: PathBuf,
+    /// What relative paths are relative to. They are used as they are for as long as the process stays there: it need not be
+    /// allowed to come there from the root.
+    directory: Option<PathBuf>,
     fsync: Fsync,
     finished: bool,
     /// The process that made it. A copy that a fork left in another one is not that one's to remove.
@@ -263,24 +267,27 @@ struct TempFile {
 impl TempFile {
     fn create(path: &Path, fsync: Fsync) -> Result<Self> {
         let destination = resolve(path).map_err(|err| Error::io("look up the destination", err))?;
-        let existing = existing(&destination).map_err(|err| Error::io("look up the destination", err))?;
-        if existing.is_some_and(|metadata| metadata.is_dir()) {
+        // What replaces a file is nobody else's to read until it has the mode of that file.
+        let mode = if existing(&destination)?.is_some() { 0o600 } else { 0o666 };
+        if destination.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::io("create the file", io::ErrorKind::IsADirectory.into()));
         }
         let Some(name) = destination.file_name() else {
             return Err(Error::io("create the file", io::ErrorKind::InvalidInput.into()));
         };
+        let directory = if destination.is_relative() { env::current_dir().ok() } else { None };
         let slot_path = |slot| destination.with_file_name(temp_name(name, slot));
         for slot in 0..CLEANED_SLOTS {
             remove_wreck(&slot_path(slot));
         }
         for slot in 0..SLOTS {
             let path = slot_path(slot);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
                 Ok(file) => {
-                    let destination = destination.clone();
                     let process = process::id();
-                    let mut temp = Self { file, path, destination, fsync, finished: false, process };
+                    let (destination, directory) = (destination.clone(), directory.clone());
+                    let mut temp =
+                        Self { file, path, destination, directory, fsync, finished: false, process };
                     // A filesystem without locks gives no wrecks a name, nothing worse.
                     let _ = uninterrupted(|| temp.file.lock());
                     let metadata = uninterrupted(|| temp.file.metadata())
@@ -302,9 +309,17 @@ impl TempFile {
         )
     }
 
+    /// Where a path leads that was looked up when the file was created.
+    fn rooted(&self, path: &Path) -> PathBuf {
+        match &self.directory {
+            Some(directory) if env::current_dir().ok().as_ref() != Some(directory) => directory.join(path),
+            _ => path.to_owned(),
+        }
+    }
+
     fn finish(mut self) -> Result<()> {
-        let replaced =
-            existing(&self.destination).map_err(|err| Error::io("look up the destination", err))?;
+        let destination = self.rooted(&self.destination);
+        let replaced = existing(&destination)?;
         if let Some(metadata) = &replaced {
             let set = self.file.set_permissions(metadata.permissions());
             set.map_err(|err| Error::io("give the file the mode of the one it replaces", err))?;
@@ -318,14 +333,19 @@ impl TempFile {
             self.file.sync_all().map_err(|err| Error::io("flush the file to the disk", err))?;
         }
         close_copy(&self.file).map_err(|err| Error::io("write the file", err))?;
-        uninterrupted(|| fs::rename(&self.path, &self.destination))
+        let path = self.rooted(&self.path);
+        uninterrupted(|| fs::rename(&path, &destination))
             .map_err(|err| Error::io("rename the temporary file to the destination", err))?;
         self.finished = true;
         if flush {
-            let parent = self.destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))
-                .and_then(|directory| directory.sync_all())
-                .map_err(|err| Error::io("flush the directory to the disk (the file is in place)", err))?;
+            let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+            match File::open(parent.unwrap_or(Path::new("."))) {
+                // A directory may be one to write to and not to read. The file's own flush takes its new name along where
+                // names are journaled.
+                Err(err) if err.kind() == io::ErrorKind::PermissionDenied => self.file.sync_all(),
+                directory => directory.and_then(|directory| directory.sync_all()),
+            }
+            .map_err(|err| Error::io("flush the directory to the disk (the file is in place)", err))?;
         }
         Ok(())
     }
@@ -335,7 +355,8 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.finished && self.process == process::id() {
             // Nobody is there to be told; the next writer of this name removes what stays.
-            let _ = uninterrupted(|| fs::remove_file(&self.path));
+            let path = self.rooted(&self.path);
+            let _ = uninterrupted(|| fs::remove_file(&path));
         }
     }
 }
@@ -352,27 +373,46 @@ fn temp_name(name: &OsStr, slot: usize) -> OsString {
 
 /// Removes a temporary file that nobody holds a lock on.
 fn remove_wreck(path: &Path) {
-    if !uninterrupted(|| fs::symlink_metadata(path)).is_ok_and(|metadata| metadata.is_file()) {
+    let there = || uninterrupted(|| fs::symlink_metadata(path)).ok().filter(Metadata::is_file);
+    if there().is_none() {
         return;
     }
-    let Ok(file) = OpenOptions::new().write(true).open(path) else { return };
+    // Locks over NFS ask for a file that is open for writing, which one with the mode of a read-only file cannot be.
+    let open = || OpenOptions::new().write(true).open(path).or_else(|_| File::open(path));
+    let Ok(file) = open() else { return };
+    remove_unlocked(path, &file, there);
+}
+
+/// Removes the file that was opened at a path if nobody holds a lock on it and `there` says that it stands there still: by
+/// now its writer may have given it its name, and the next one may be at work under this one.
+fn remove_unlocked(path: &Path, file: &File, there: impl FnOnce() -> Option<Metadata>) {
     let lock = || {
         file.try_lock().map_err(|err| match err {
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
             TryLockError::Error(err) => err,
         })
     };
-    if uninterrupted(lock).is_ok() {
+    let is_same = || {
+        let (ours, now) = (uninterrupted(|| file.metadata()).ok()?, there()?);
+        Some((ours.dev(), ours.ino()) == (now.dev(), now.ino()))
+    };
+    // Nobody but its dead writer would take a file away that is locked here.
+    if uninterrupted(lock).is_ok() && is_same() == Some(true) {
         let _ = uninterrupted(|| fs::remove_file(path));
     }
 }
 
-/// What stands at a path, links followed.
-fn existing(path: &Path) -> io::Result<Option<Metadata>> {
+/// The file that stands at a path, links followed. What is no regular file is refused: a device or a pipe would be gone
+/// once a file took its name.
+fn existing(path: &Path) -> Result<Option<Metadata>> {
     match uninterrupted(|| fs::metadata(path)) {
-        Ok(metadata) => Ok(Some(metadata)),
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Error::io("create the file", io::ErrorKind::IsADirectory.into()))
+        }
+        Ok(_) => Err(Error::io("replace what is there", source::not_regular())),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(err),
+        Err(err) => Err(Error::io("look up the destination", err)),
     }
 }
 
@@ -537,6 +577,42 @@ mod tests {
     }
 
     #[test]
+    fn a_wreck_is_removed_only_if_it_stands_there_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, temp) = (dir.path().join("f"), dir.path().join(".f.0.zt-tmp"));
+        let first = Sink::create(&path, Fsync::Never).unwrap();
+        // Opened as a wreck might be, and then overtaken: the first writer finishes, and another takes its place.
+        let opened = File::open(&temp).unwrap();
+        first.finish().unwrap();
+        let mut second = Sink::create(&path, Fsync::Never).unwrap();
+        write(&mut second, b"second");
+        remove_unlocked(&temp, &opened, || fs::symlink_metadata(&temp).ok());
+        assert_eq!(entries(dir.path()), [".f.0.zt-tmp", "f"]);
+        second.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        // One that nobody can write to is a wreck as any other.
+        fs::write(&temp, b"wreck").unwrap();
+        fs::set_permissions(&temp, fs::Permissions::from_mode(0o444)).unwrap();
+        drop(Sink::create(&path, Fsync::Never).unwrap());
+        assert_eq!(entries(dir.path()), ["f"]);
+    }
+
+    #[test]
+    fn what_replaces_a_private_file_is_private_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777;
+        save(&path, b"old");
+        for before in [0o600, 0o644, 0o440] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            let sink = Sink::create(&path, Fsync::Never).unwrap();
+            assert_eq!(mode(".f.0.zt-tmp"), 0o600);
+            sink.finish().unwrap();
+            assert_eq!(mode("f"), before);
+        }
+    }
+
+    #[test]
     fn a_long_name_is_cut_for_the_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("n".repeat(255));
@@ -549,6 +625,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(Sink::create(dir.path(), Fsync::Auto).is_err());
         assert!(Sink::create(&dir.path().join("missing/f"), Fsync::Auto).is_err());
+        assert!(Sink::create(&dir.path().join("f/"), Fsync::Auto).is_err());
+        assert!(Sink::create(Path::new(""), Fsync::Auto).is_err());
         assert!(entries(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let early = Sink::create(&path, Fsync::Never).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for result in [early.finish().map(drop), Sink::create(&path, Fsync::Never).map(drop)] {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("not a regular file"), "{message}");
+        }
+        assert!(!fs::metadata(&path).unwrap().is_file());
+        assert_eq!(entries(dir.path()), ["pipe"]);
     }
 }

@@ -331,6 +331,69 @@ def test_a_name_without_a_directory_is_in_the_current_one(tmp_path: Path, monkey
     assert entries(tmp_path) == ["model.zt"]
 
 
+def test_a_relative_path_stays_that_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    ztn.save_file({"x": OLD}, there / "model.zt")
+    monkeypatch.chdir(here)
+    finished, given_up = Writer("model.zt"), Writer("other.zt")
+    finished.add_tensor("x", NEW)
+    monkeypatch.chdir(there)
+    # Of the same names, and half written: nobody else may touch them.
+    others = Writer("model.zt"), Writer("other.zt")
+    finished.finalize()
+    given_up.abandon()
+    assert entries(here) == ["model.zt"]
+    assert_same(ztn.load_file(here / "model.zt", verify=True)["x"], NEW)
+    assert_same(ztn.load_file("model.zt", verify=True)["x"], OLD)
+    for other in others:
+        other.add_tensor("x", NEW)
+        other.finalize()
+    assert entries(there) == ["model.zt", "other.zt"]
+
+
+@pytest.mark.parametrize("name", ["new.zt/", "pipe", "/dev/null"])
+def test_what_no_file_can_replace_is_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(ztensor.FileError, match=f"^{name}: .*(not a regular file|[Ii]s a directory)"):
+        Writer(name)
+    assert entries(tmp_path) == ["pipe"]
+    assert not Path("pipe").is_file()
+    assert not Path("/dev/null").is_file()
+
+
+UNREAD = """
+import os, sys
+import numpy as np, ztensor.numpy as ztn
+
+ztn.save({"x": np.arange(3)})
+os.chdir(sys.argv[1])
+if os.getuid() == 0:
+    # Root may read everywhere; somebody else may not.
+    os.chown(".", 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for fsync in ("auto", True, False):
+    for number in range(2):
+        ztn.save_file({"x": np.arange(number)}, "model.zt", fsync=fsync)
+        print(len(ztn.load_file("model.zt")["x"]))
+"""
+
+
+def test_a_directory_that_may_be_written_and_not_read_is_enough(tmp_path: Path) -> None:
+    directory = tmp_path / "unread"
+    directory.mkdir()
+    directory.chmod(0o300)
+    try:
+        assert run_python(UNREAD, directory) == "0\n1\n" * 3
+    finally:
+        directory.chmod(0o755)
+    assert entries(directory) == ["model.zt"]
+
+
 @pytest.mark.parametrize("compress", [False, True], ids=["raw", "zstd"])
 def test_a_file_can_be_saved_over_while_it_is_loaded(compress: bool, path: Path, mode: str) -> None:
     ztn.save_file({"a": NEW, "b": OLD}, path)

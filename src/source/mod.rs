@@ -33,6 +33,11 @@ enum Origin {
     Memory(Box<dyn AsRef<[u8]> + Send + Sync>),
 }
 
+/// Why a pipe, a device or a directory is neither opened nor replaced.
+pub(crate) fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
+}
+
 /// A file's bytes. Reading is free of locks and of a shared position.
 pub(crate) struct Source {
     origin: Origin,
@@ -44,7 +49,7 @@ impl Source {
     pub(crate) fn open(path: &Path, mode: Mode) -> Result<Self> {
         let is_file = |metadata: &Metadata| match metadata.is_file() {
             true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+            false => Err(not_regular()),
         };
         // Looked at before it is opened, since opening a pipe waits for its other end.
         let look = |metadata: io::Result<Metadata>| metadata.and_then(|it| is_file(&it).map(|()| it.len()));
