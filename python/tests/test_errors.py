@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import inspect
 import pickle
 import struct
@@ -180,6 +181,7 @@ def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path, mode: str) 
         with pytest.raises(FileNotFoundError, match=f"^{missing}: .*No such file") as caught:
             Reader(missing, mode=mode)
         assert type(caught.value) is ztensor.MissingFileError
+        assert caught.value.errno == errno.ENOENT
     with pytest.raises(ztensor.FileError, match=f"^{tmp_path}: .*not a regular file"):
         Reader(tmp_path, mode=mode)
     with pytest.raises(ztensor.FileError, match="/dev/null"):
@@ -270,7 +272,7 @@ def test_what_is_not_known_is_listed_and_not_read(case: str, path: Path, mode: s
         for read in (
             lambda: reader["odd one"],
             lambda: reader.read_tensors(["odd one"]),
-            lambda: reader.load_all("numpy"),
+            lambda: reader._load_all("numpy"),
         ):
             with pytest.raises(ztensor.UnknownTypeError, match=f'tensor "odd one".*({says})'):
                 read()

@@ -106,7 +106,7 @@ def test_arrays(tensors: dict[str, Any], options: Options, one_by_one: bool) -> 
             for name, found in zip(tensors, reader.read_tensors(list(tensors))):
                 assert_same(found, tensors[name])
                 assert_same(reader[name], tensors[name])
-            whole = reader.load_all("numpy")
+            whole = reader._load_all("numpy")
         for name, array in tensors.items():
             assert_same(whole[name], array)
 

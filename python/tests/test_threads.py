@@ -114,6 +114,58 @@ def test_threads_may_close_a_reader_that_others_use(path: Path, mode: str) -> No
         run_together(work)
 
 
+@pytest.mark.parametrize("end", ["finalize", "abandon"])
+def test_a_writer_is_ended_only_after_what_another_thread_adds(end: str, tmp_path: Path) -> None:
+    large = np.arange(4 << 20)
+    for turn in turns():
+        path, victim = tmp_path / f"{turn}.zt", tmp_path / f"{turn}.other"
+        writer = Writer(path)
+        started = threading.Event()
+
+        def add(writer: Writer = writer, started: threading.Event = started) -> None:
+            started.set()
+            try:
+                writer.add_tensor("x", large)
+            except ztensor.StateError:
+                pass
+
+        thread = threading.Thread(target=add)
+        thread.start()
+        started.wait()
+        getattr(writer, end)()
+        # It gets the number of the file that was closed, should somebody write to that still.
+        with open(victim, "wb"):
+            thread.join()
+        assert victim.stat().st_size == 0
+        if end == "finalize":
+            found = ztn.load_file(path, verify=True)
+            if found:
+                assert_same(found["x"], large)
+        assert path.exists() == (end == "finalize")
+        for left in tmp_path.iterdir():
+            left.unlink()
+
+
+def test_threads_that_use_one_writer_wait_for_each_other(path: Path) -> None:
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=1000)
+    given = {f"{number}-{at}": rng.normal(size=3000) for number in range(THREADS) for at in range(20)}
+    with Writer(path) as writer:
+
+        def work(number: int) -> None:
+            for at in range(10):
+                writer.add_tensor(f"{number}-{at}", given[f"{number}-{at}"])
+            # Many at once, two of them the same memory.
+            rest = {f"{number}-{at}": given[f"{number}-{at}"] for at in range(10, 20)}
+            writer.add_tensors({**rest, f"{number}-tied": shared, f"{number}-too": shared})
+
+        run_together(work)
+    found = ztn.load_file(path, verify=True)
+    assert len(found) == len(given) + 2 * THREADS
+    for name, array in found.items():
+        assert_same(array, given.get(name, shared))
+
+
 def test_threads_write_files_of_their_own(tmp_path: Path) -> None:
     expected = arrays()
     whole = ztn.save(expected, compress=True)

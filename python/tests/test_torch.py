@@ -163,6 +163,28 @@ def test_meta_tensors_have_shape_and_type_and_no_data(device: Any, path: Path) -
             assert (tensor.shape, tensor.dtype) == (given[name].shape, given[name].dtype)
 
 
+def test_what_is_tied_is_tied_on_the_meta_device_too(path: Path) -> None:
+    data = torch.arange(12.0)
+    ztt.save_file({"one": data, "other": torch.ones(12), "again": data, "reshaped": data.view(3, 4)}, path)
+    found = ztt.load_file(path, device="meta")
+    storages = {name: tensor.untyped_storage()._cdata for name, tensor in found.items()}
+    assert storages["one"] == storages["again"] == storages["reshaped"] != storages["other"]
+    assert found["reshaped"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["dense", "empty", *sparse_tensors()])
+def test_a_default_device_is_not_where_tensors_go(name: str, path: Path) -> None:
+    given = {**sparse_tensors(), "dense": torch.ones(5), "empty": torch.ones(0, 3)}
+    ztt.save_file(given, path)
+    with torch.device("meta"):
+        loaded = ztt.load_file(path)[name]
+        with ztensor.Reader(path) as reader:
+            read = reader.read_tensor(name, to="torch")
+    for tensor in (loaded, read):
+        assert tensor.device.type == "cpu"
+        assert_same_tensor(tensor, given[name])
+
+
 def test_for_meta_tensors_no_data_is_read(path: Path) -> None:
     ztt.save_file({"x": torch.zeros(1000)}, path, compress=True)
     meta = ztensor.Reader(path)[0]
@@ -245,6 +267,21 @@ def test_a_tied_model_stays_tied_and_its_parameters_stay_the_same_objects(path: 
     ztt.load_model(other, path)
     assert other.embed.weight is other.head.weight is kept
     assert kept.requires_grad
+
+
+@pytest.mark.parametrize("kept", ["embed.weight", "head.weight"])
+def test_one_name_of_a_tied_weight_is_enough(kept: str, path: Path) -> None:
+    model, other = Tied(), Tied()
+    state = model.state_dict()
+    del state[{"embed.weight": "head.weight", "head.weight": "embed.weight"}[kept]]
+    ztt.save_file(state, path)
+    assert ztt.load_model(other, path) == ([], [])
+    assert_models_equal(model, other)
+    assert other.embed.weight is other.head.weight
+    # Of a weight that is not tied, it is not.
+    other.head.weight = torch.nn.Parameter(torch.zeros(50, 16))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        ztt.load_model(other, path)
 
 
 def test_saving_a_model_does_not_change_it(path: Path) -> None:

@@ -67,7 +67,7 @@ def test_damaged_compressed_data_is_never_given_out(place: float, file: Path, op
                 lambda: reader["zstd"],
                 lambda: reader.read_tensor("zstd", verify=False),
                 lambda: reader.read_tensors(["first", "zstd"]),
-                lambda: reader.load_all("numpy"),
+                lambda: reader._load_all("numpy"),
             ):
                 with pytest.raises(ztensor.ChecksumError, match='tensor "zstd"'):
                     read()
@@ -84,7 +84,7 @@ def test_damaged_raw_data_is_found_on_request(name: str, place: float, file: Pat
             lambda: reader.read_tensor(name, verify=True),
             lambda: reader.read_tensors(["first", name], verify=True),
             lambda: reader.read_rows(name, 0, 1, verify=True),
-            lambda: reader.load_all("numpy", verify=True),
+            lambda: reader._load_all("numpy", verify=True),
         ):
             with pytest.raises(ztensor.ChecksumError, match=f'tensor "{name}"'):
                 read()

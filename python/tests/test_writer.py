@@ -12,6 +12,7 @@ import pytest
 from support import assert_same, entries
 
 import ztensor
+import ztensor.numpy as ztn
 from ztensor import Reader, Writer
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -406,7 +407,61 @@ def test_an_abandoned_writer_says_so(path: Path) -> None:
         writer.finalize()
 
 
+@pytest.mark.parametrize("shape", [(3.9, 2.2), "34", ("a", "b"), (float("nan"), 3), (2**64, 3), (-1, 3), 5], ids=repr)
+def test_a_sparse_shape_is_of_integers(shape: Any, path: Path) -> None:
+    with Writer(path) as writer:
+        with pytest.raises(ztensor.ArgumentError, match=f"^{path}: tensor 'odd one': the shape"):
+            writer.add_sparse_coo("odd one", np.ones(1), np.zeros((2, 1), int), shape)
+        writer.add_sparse_coo("s", np.ones(1), np.zeros((2, 1), int), (np.int32(3), 2))
+        assert len(entries(path.parent)) == 1
+    with Reader(path) as reader:
+        assert [meta.shape for meta in reader] == [(3, 2)]
+
+
+def test_what_a_reader_would_refuse_is_not_written(path: Path) -> None:
+    ztn.save_file({"old": X}, path)
+    # A byte in the file for each of 64 dimensions, eight in memory.
+    high = np.zeros((0,) + (1,) * 63, np.uint8)
+    with pytest.raises(ztensor.ZTensorError, match="takes more memory"):
+        ztn.save_file({str(number): high for number in range(20_000)}, path)
+    assert list(ztn.load_file(path)) == ["old"]
+    ztn.save_file({str(number): high for number in range(2_000)}, path)
+    assert len(ztn.load_file(path)) == 2_000
+
+
+def test_copies_that_are_made_are_written_before_there_are_many(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+
+    class Made:
+        """An array that is made when it is asked for."""
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.ones(1 << 19)
+
+    held: list[int] = []
+    add = Writer._add
+
+    def counted(writer: Writer, specs: Any, *rest: Any) -> None:
+        held.append(sum(specs.sizes))
+        add(writer, specs, *rest)
+
+    monkeypatch.setattr(Writer, "_add", counted)
+    matrix = sparse.coo_matrix(np.ones((512, 256)))
+    lists = sparse.lil_matrix(np.ones((512, 256)))
+    for value in (Made(), matrix, lists, np.ones((1 << 20, 2))[:, 0]):
+        held.clear()
+        ztn.save_file({str(number): value for number in range(40)}, path)
+        assert len(held) > 1 and max(held) <= 32 << 20, type(value)
+
+
 # Options.
+
+
+def test_the_path_goes_by_its_documented_name(path: Path) -> None:
+    with Writer(file_path=str(path)) as writer:
+        writer.add_tensor("x", X)
+    with Reader(file_path=str(path)) as reader:
+        assert_same(reader["x"], X)
 
 
 @pytest.mark.parametrize("fsync", ["auto", True, False], ids=repr)
@@ -418,7 +473,7 @@ def test_every_fsync_writes_the_same(fsync: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"fsync": "never"}, {"fsync": 1}, {"fsync": None}, {"threads": 0}, {"threads": -3}], ids=repr
+    "options", [{"fsync": "never"}, {"fsync": 1}, {"fsync": None}, {"threads": 0}, {"threads": -3}, {"threads": "x"}, {"fsync": np.ones(2)}], ids=repr
 )
 def test_unknown_options_are_refused(options: dict[str, Any], path: Path) -> None:
     with pytest.raises(ztensor.ArgumentError):

@@ -14,7 +14,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `Limit` if a key-value has no form in MessagePack, or if there are so many of them that no reader takes the file.
+    /// `Limit` if a key-value has no form in MessagePack, or if there are so many of them, or of dimensions, that no reader
+    /// takes the file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         // What a dense tensor takes beside its name, or nearly.
         const RECORD_LEN: usize = 64;
@@ -29,8 +30,10 @@ impl Index {
             packer.value(&self.metadata)?;
         }
         let bytes = packer.into_bytes();
-        // Nothing but key-values takes more memory than a reader gives to it.
-        if !(self.metadata.is_empty() && self.attributes.is_empty()) && bytes.len() >= SURELY_TAKEN {
+        // Nothing but key-values and many dimensions takes more memory than a reader gives to it.
+        let is_plain = self.metadata.is_empty() && self.attributes.is_empty();
+        let is_flat = self.dims.len() * size_of::<u64>() <= bytes.len() / 2;
+        if !(is_plain && is_flat) && bytes.len() >= SURELY_TAKEN {
             let blobs = self.components.iter().map(|record| record.offset.saturating_add(record.size)).max();
             Self::parse(&bytes, blobs.unwrap_or(0).saturating_add(bytes.len() as u64))?;
         }

@@ -67,7 +67,7 @@ def add_dense(specs: Specs, value: Any, name: str) -> None:
     """Add a dense tensor from anything that can become an array."""
     array = as_array(value, name)
     if array is not value:
-        specs.keep(array, 0)
+        specs.keep(array, array.nbytes)
     specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, name, lasts=array is value), array.shape)
 
 

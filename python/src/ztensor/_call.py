@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +51,35 @@ def encode_name(name: Any) -> bytes:
         return name.encode("utf-8")
     except UnicodeEncodeError as err:
         raise ArgumentError(f"the name {name!r} cannot be written as UTF-8: {err}") from None
+
+
+def encode_path(path: str | os.PathLike[str]) -> bytes:
+    """A path as C takes it."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"path is a str or os.PathLike, not {type(path).__name__}")
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ArgumentError(f"the path {path!r} holds a NUL")
+    return encoded
+
+
+def integer(value: Any, what: str) -> int:
+    """An integer; `what` it is, for messages."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{what} is {value!r}, not an integer") from None
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads as C takes it: 0 for as many as the machine has."""
+    if threads is None:
+        return 0
+    found = integer(threads, "threads")
+    if found < 1:
+        raise ArgumentError(f"threads is {found}; it is 1 or more, or None for as many as the machine has")
+    # There are never as many.
+    return min(found, 1 << 31)
 
 
 def buffer_view(pointer: Any, size: int) -> Any:

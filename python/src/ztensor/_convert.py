@@ -119,18 +119,13 @@ class _Source:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._handle = reader._handle()
-        tensors, count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
-        check(lib.zt_reader_tensors(self._handle, tensors, count))
-        table = _structs.view(tensors[0], count[0], _structs.TENSOR)
-        shares, parts = ffi.new("const uint64_t **"), ffi.new("size_t *")
-        check(lib.zt_reader_shares(self._handle, shares, parts))
-        components = _structs.view(tensors[0][0].components if parts[0] else ffi.NULL, parts[0], _structs.COMPONENT)
+        _, table, components = reader._tables()
         self.names = reader.tensor_names
         self.lens: list[int] = table["len"].tolist()
         self.total = sum(self.lens)
         self._has_attributes: list[int] = table["has_attributes"].tolist()
         self._counts: list[int] = table["component_count"].tolist()
-        self._shares: list[int] = ffi.unpack(shares[0], parts[0]) if parts[0] else []
+        self._shares = reader._shares()
         self._known: list[bool] = ((table["layout"] != 0) & (table["dtype"] != 0)).tolist()
         self._known_parts: list[bool] = ((components["dtype"] != 0) & (components["encoding"] != 0)).tolist()
 
@@ -141,7 +136,7 @@ class _Source:
             if not (self._known[number] and all(self._known_parts[part : part + count])):
                 found = Description(self._handle, number)
                 raise UnknownTypeError(
-                    f"tensor {found.name!r} cannot be converted: {found.unknown()} is not known to this version of ztensor; "
+                    f"{self._reader._label}: tensor {found.name!r} cannot be converted: {found.unknown()} is not known to this version of ztensor; "
                     "nothing was written"
                 )
             part += count

@@ -91,6 +91,8 @@ class TensorMetadata:
             If it takes ml_dtypes, which is not installed.
         UnknownTypeError
             If this version does not know the element type.
+        UnsupportedTensorError
+            If NumPy has none such: two four-bit floats in a byte.
         """
         row = _dtypes.BY_NAME.get(self.dtype_str)
         if row is None:

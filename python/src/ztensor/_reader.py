@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import operator
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Callable, SupportsIndex, Union, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, SupportsIndex, Union, overload
 
 import numpy as np
 
 from ztensor import _arrays, _structs
-from ztensor._call import buffer_view, check, take_json
+from ztensor._call import buffer_view, check, encode_path, integer, take_json, thread_count
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
@@ -21,17 +21,13 @@ __all__ = ["Reader"]
 
 _MODES = {"mmap": lib.ZT_READ_MMAP, "read": lib.ZT_READ_OWNED}
 
-PathOrBytes = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
-
-def thread_count(threads: int | None) -> int:
-    """The number of threads as C takes it: 0 for as many as the machine has."""
-    if threads is None:
-        return 0
-    found = operator.index(threads)
-    if found < 1:
-        raise ArgumentError(f"threads is {found}; it is 1 or more, or None for as many as the machine has")
-    return found
+    PathOrBytes = Union[str, os.PathLike[str], Buffer]
+else:
+    # Python has a type for it from 3.12 on.
+    PathOrBytes = Any
 
 
 def _verify(verify: bool | None) -> int:
@@ -49,7 +45,7 @@ class Reader:
 
     Parameters
     ----------
-    file : str, os.PathLike or bytes-like
+    file_path : str, os.PathLike or bytes-like
         The path of a local file, or the bytes of one. Bytes must not change while the reader is open.
     mode : {'mmap', 'read'}
         ``'mmap'`` maps the file: data comes in when it is touched, and large raw tensors cost no copy. ``'read'``
@@ -81,28 +77,29 @@ class Reader:
 
     def __init__(
         self,
-        file: PathOrBytes,
+        file_path: PathOrBytes,
         *,
         mode: str = "mmap",
         verify: bool = False,
         threads: int | None = None,
     ) -> None:
         self._reader: Any = None
-        if mode not in _MODES:
+        if not isinstance(mode, str) or mode not in _MODES:
             raise ArgumentError(f"mode is {mode!r}; it is 'mmap' or 'read'")
         flags = _MODES[mode] | (lib.ZT_READ_VERIFY if verify else 0)
         out = ffi.new("ZtReader **")
-        if isinstance(file, (str, os.PathLike)):
-            path = os.fsencode(file)
-            if b"\0" in path:
-                raise ArgumentError(f"the path {file!r} holds a NUL")
+        #: What messages call the file.
+        self._label = "<memory>"
+        if isinstance(file_path, (str, os.PathLike)):
+            path = encode_path(file_path)
+            self._label = os.fsdecode(path)
             check(lib.zt_reader_open(path, flags, thread_count(threads), out))
             self._reader = ffi.gc(out[0], lib.zt_reader_free)
         else:
             try:
-                data = ffi.from_buffer(file)
+                data = ffi.from_buffer(file_path)
             except (TypeError, ValueError, BufferError) as err:
-                raise ArgumentError(f"a file is a path or bytes, not {type(file).__name__}: {err}") from None
+                raise ArgumentError(f"a file is a path or bytes, not {type(file_path).__name__}: {err}") from None
             check(lib.zt_reader_open_memory(data, len(data), flags, thread_count(threads), out))
             # The bytes live as long as whatever holds the handle.
             self._reader = ffi.gc(out[0], lambda reader, _bytes=data: lib.zt_reader_free(reader))
@@ -167,7 +164,7 @@ class Reader:
 
     @property
     def file_metadata(self) -> dict[str, Any]:
-        """The file's own key-values, as they were given to the writer."""
+        """The file's own key-values, as they were given to the writer; mappings come back sorted by their keys."""
         out = ffi.new("ZtBuffer **")
         check(lib.zt_reader_metadata(self._handle(), out))
         return take_json(out[0])
@@ -194,7 +191,7 @@ class Reader:
         # Of a name with a NUL C would see the beginning alone, and what is no UTF-8 is no name.
         encoded = name.encode("utf-8", "replace")
         if "\0" in name or encoded.decode() != name:
-            raise TensorNotFoundError(f"no tensor named {name!r}")
+            raise TensorNotFoundError(f"{self._label}: no tensor named {name!r}")
         out = ffi.new("size_t *")
         check(lib.zt_reader_find(handle, encoded, out))
         number: int = out[0]
@@ -245,7 +242,7 @@ class Reader:
             return [Description(handle, at).metadata(handle) for at in range(*key.indices(self._count))]
         number = operator.index(key)
         if not -self._count <= number < self._count:
-            raise TensorIndexError(f"no tensor number {number}: the file has {self._count}")
+            raise TensorIndexError(f"{self._label}: no tensor number {number}: the file has {self._count}")
         return Description(handle, number % self._count).metadata(handle)
 
     # Reading.
@@ -277,6 +274,9 @@ class Reader:
             If a package is missing that the form asked for needs.
         UnknownTypeError
             If this version does not know the element type, layout or encoding.
+        UnsupportedTensorError
+            If the form asked for has no such tensors: NumPy has no type of two four-bit floats, SciPy not every type and
+            shape.
         """
         return self.read_tensors([name], to, verify=verify)[0]
 
@@ -287,8 +287,8 @@ class Reader:
         of :meth:`read_tensor`.
         """
         convert = converter(to)
-        if isinstance(names, str):
-            raise ArgumentError("names is a sequence of str; read_tensor reads one")
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ArgumentError(f"names is a sequence of str, not {names!r}; read_tensor reads one")
         handle = self._handle()
         found = [Description(handle, self._number(name)) for name in names]
         return convert(self._load(handle, found, verify))
@@ -308,10 +308,12 @@ class Reader:
         handle = self._handle()
         found = Description(handle, self._number(name))
         if found.layout != lib.ZT_DENSE or not found.shape:
-            raise ArgumentError(f"tensor {name!r}: only dense tensors of one dimension or more have rows to read")
-        start, stop = operator.index(start), operator.index(stop)
+            raise ArgumentError(
+                f"{self._label}: tensor {name!r}: only dense tensors of one dimension or more have rows to read"
+            )
+        start, stop = integer(start, "start"), integer(stop, "stop")
         if not 0 <= start <= stop <= found.shape[0]:
-            raise TensorIndexError(f"tensor {name!r}: rows {start} to {stop} lie outside its {found.shape[0]}")
+            raise TensorIndexError(f"{self._label}: tensor {name!r}: rows {start} to {stop} lie outside its {found.shape[0]}")
         row = 1
         for dim in found.shape[1:]:
             row *= dim
@@ -353,7 +355,7 @@ class Reader:
             raise raised[0]
         check(status)
 
-    def load_all(self, to: str, *, verify: bool | None = None) -> dict[str, Any]:
+    def _load_all(self, to: str, *, verify: bool | None = None) -> dict[str, Any]:
         """Read the whole file with one call: names and tensors, in the order written.
 
         Raw data of a mapped file comes as one private mapping that the tensors share parts of.
@@ -369,22 +371,34 @@ class Reader:
         made, is_all = _dlpack.tensors_of(handle, batch, self._count)
         if not is_all:
             # What is left is sparse, or shares its memory with what was made.
-            made = _torch.to_torch(described_batch(self.describe_all(), batch), made)
+            made = _torch.to_torch(described_batch(self._describe_all(), batch), made)
         return dict(zip(names, made))
 
-    def describe_all(self) -> Described:
-        """What reading needs to know of every tensor, in the order written."""
+    def _tables(self) -> tuple[Any, Any, Any]:
+        """The descriptions of all tensors: as C has them, as an array, and an array of those of all components, which stand
+        behind each other. They belong to the reader and live as long.
+        """
         out_tensors, out_count = ffi.new("const ZtTensor **"), ffi.new("size_t *")
         check(lib.zt_reader_tensors(self._handle(), out_tensors, out_count))
-        # They belong to the reader and live as long.
         tensors = out_tensors[0]
         table = _structs.view(tensors, out_count[0], _structs.TENSOR)
+        parts = int(table["component_count"].sum())
+        components = _structs.view(tensors[0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
+        return tensors, table, components
+
+    def _shares(self) -> list[int]:
+        """A number for each component of all tensors, the same for those that are one blob; 0 for one that is alone."""
+        out, count = ffi.new("const uint64_t **"), ffi.new("size_t *")
+        check(lib.zt_reader_shares(self._handle(), out, count))
+        return ffi.unpack(out[0], count[0]) if count[0] else []
+
+    def _describe_all(self) -> Described:
+        """What reading needs to know of every tensor, in the order written."""
+        tensors, table, components = self._tables()
         ndims, counts = table["ndim"].tolist(), table["component_count"].tolist()
-        # Shapes, and components, of all tensors stand behind each other.
+        # The shapes of all tensors stand behind each other.
         total = sum(ndims)
         dims = ffi.unpack(tensors[0].shape, total) if total else []
-        parts = sum(counts)
-        components = _structs.view(tensors[0].components if parts else ffi.NULL, parts, _structs.COMPONENT)
         ends = itertools.accumulate(ndims)
         return Described(
             names=self._all_names(),
@@ -400,7 +414,7 @@ class Reader:
         """Read tensors, or all of them where `found` is None, into memory."""
         numbers: Sequence[int] = range(self._count) if found is None else [one.number for one in found]
         if found is None:
-            described = self.describe_all()
+            described = self._describe_all()
         else:
             described = Described(
                 names=[one.name for one in found],

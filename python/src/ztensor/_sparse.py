@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any
 
@@ -35,11 +36,11 @@ def add_sparse(
     """
     arrays = [as_array(component, name, f", component {at}") for at, component in enumerate(components)]
     try:
-        dims = tuple(int(dim) for dim in shape)
+        dims = tuple(operator.index(dim) for dim in shape)
     except TypeError:
         raise ArgumentError(f"tensor {name!r}: the shape is {shape!r}, not a sequence of integers") from None
-    if any(dim < 0 for dim in dims):
-        raise ArgumentError(f"tensor {name!r}: the shape {dims} has a negative dimension")
+    if any(not 0 <= dim < 1 << 64 for dim in dims):
+        raise ArgumentError(f"tensor {name!r}: the shape {dims} has a dimension that is negative or over 64 bits")
     blocksize = (0, 0)
     if layout in (lib.ZT_SPARSE_BSR, lib.ZT_SPARSE_BSC):
         if arrays[0].ndim != 3:
@@ -53,7 +54,7 @@ def add_sparse(
         raise ArgumentError(
             f"tensor {name!r}: indices of shape {arrays[1].shape} should have shape (ndim, nnz) = {(len(dims), arrays[0].shape[0])}"
         )
-    specs.keep(arrays, 0)
+    specs.keep(arrays, sum(array.nbytes for array in arrays if not any(array is own for own in lasting)))
     if blocksize != (0, 0):
         specs.blocksizes[len(specs.layouts)] = blocksize
     codes = [add_component(specs, array, name, lasts=any(array is own for own in lasting)) for array in arrays]

@@ -127,7 +127,7 @@ def to_torch(batch: Batch, made: Sequence[Any] | None = None) -> list[torch.Tens
 def _flat(buffer: Any, start: int, nbytes: int, code: int) -> torch.Tensor:
     dtype = _dtypes.torch_dtype(code)
     if not nbytes:
-        return torch.empty(0, dtype=dtype)
+        return torch.empty(0, dtype=dtype, device="cpu")
     return torch.frombuffer(buffer, dtype=dtype, count=nbytes // _dtypes.BY_CODE[code].itemsize, offset=start)
 
 
@@ -140,11 +140,15 @@ def _to_sparse(loaded: Loaded) -> torch.Tensor:
     shapes = _sparse.component_shapes(loaded)
     parts = [_flat(raw.buffer, raw.start, raw.nbytes, raw.dtype).view(shape) for raw, shape in zip(loaded.raws, shapes)]
     if loaded.layout == lib.ZT_SPARSE_COO:
-        return torch.sparse_coo_tensor(_index(parts[1], torch.int64), parts[0], loaded.shape, check_invariants=False)
+        return torch.sparse_coo_tensor(
+            _index(parts[1], torch.int64), parts[0], loaded.shape, device="cpu", check_invariants=False
+        )
     values, indices, indptr = parts
     # torch wants both index arrays in one type, of 32 or 64 bits.
     dtype = indices.dtype if indices.dtype == indptr.dtype and indices.dtype in _INDEX_DTYPES else torch.int64
     make = _CONSTRUCTORS[loaded.layout]
-    return make(_index(indptr, dtype), _index(indices, dtype), values, loaded.shape, check_invariants=False)
+    return make(
+        _index(indptr, dtype), _index(indices, dtype), values, loaded.shape, device="cpu", check_invariants=False
+    )
 
 

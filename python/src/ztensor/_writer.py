@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 import numpy as np
 
 from ztensor import _arrays, _structs
-from ztensor._call import check, encode_name, error, refusal, to_json
+from ztensor._call import check, encode_name, encode_path, error, refusal, thread_count, to_json
 from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
-from ztensor._reader import thread_count
 from ztensor.errors import ArgumentError, StateError, UnsupportedTensorError, ZTensorError
 
 if TYPE_CHECKING:
@@ -81,11 +82,13 @@ class Writer:
     """Writes a ``.zt`` file.
 
     The file is written beside its destination and takes its name when it is finalized; until then, whatever stands under
-    the name stays. Leaving the ``with`` block by an exception abandons the file. A writer is used by one thread at a time.
+    the name stays. Leaving the ``with`` block by an exception abandons the file. Threads that use one writer wait for each
+    other.
 
     Parameters
     ----------
-    path : str or os.PathLike
+    file_path : str or os.PathLike
+        What is there is replaced if it is a regular file. A relative path is looked up now, not when the file is finished.
     metadata : mapping, optional
         The file's own key-values: str to None, bool, int, float, str, bytes, and lists and mappings of these.
     threads : int, optional
@@ -102,7 +105,7 @@ class Writer:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        file_path: str | os.PathLike[str],
         *,
         metadata: Mapping[str, Any] | None = None,
         threads: int | None = None,
@@ -110,21 +113,21 @@ class Writer:
     ) -> None:
         self._writer: Any = None
         self._end = "closed"
-        if not isinstance(path, (str, os.PathLike)):
-            raise ArgumentError(f"path is a str or os.PathLike, not {type(path).__name__}")
-        if not (isinstance(fsync, bool) or fsync == "auto"):
+        encoded = encode_path(file_path)
+        if not (isinstance(fsync, bool) or (isinstance(fsync, str) and fsync == "auto")):
             raise ArgumentError(f"fsync is {fsync!r}; it is 'auto', True or False")
-        encoded = os.fsencode(path)
-        if b"\0" in encoded:
-            raise ArgumentError(f"the path {path!r} holds a NUL")
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
         check(lib.zt_writer_create(encoded, _FSYNC[fsync], thread_count(threads), text or ffi.NULL, out))
-        self._open(out[0])
+        self._open(out[0], os.fsdecode(encoded))
 
-    def _open(self, writer: Any) -> None:
+    def _open(self, writer: Any, label: str) -> None:
         self._writer = ffi.gc(writer, lib.zt_writer_free)
         self._end = "open"
+        #: What messages call the file.
+        self._label = label
+        # The library lets one thread at a time in, and frees a writer though another thread is inside.
+        self._lock = threading.RLock()
         #: How many numbers stand for memory that is stored once.
         self._numbers = 0
 
@@ -145,6 +148,16 @@ class Writer:
 
     def __repr__(self) -> str:
         return f"<Writer {self._end}>"
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Put the file's name before what is said of a tensor, as the library itself does."""
+        try:
+            yield
+        except ZTensorError as err:
+            if err.status is None:
+                err.args = (f"{self._label}: {err}",)
+            raise
 
     def add_tensor(
         self,
@@ -176,8 +189,9 @@ class Writer:
             If the name is taken or breaks the rules. The writer goes on after either.
         """
         specs = Specs()
-        specs.names.append(encode_name(name))
-        adder()(specs, tensor, name)
+        with self._naming_the_file():
+            specs.names.append(encode_name(name))
+            adder()(specs, tensor, name)
         self._add(specs, compression_level(compress), attributes)
 
     def add_tensors(self, tensors: Mapping[str, Any], compress: bool | int = False) -> None:
@@ -195,20 +209,26 @@ class Writer:
         # An address stands for the same bytes for as long as the object lives, and a mapping may make its values when they
         # are asked for: all of them are held until the end.
         names, values = list(tensors.keys()), list(tensors.values())
-        if self._add_plain(names, values, level):
-            return
+        # Until the end, since the numbers that stand for shared memory are taken by then.
+        with self._lock:
+            if not self._add_plain(names, values, level):
+                self._add_any(names, values, level)
+
+    def _add_any(self, names: list[Any], values: list[Any], level: int) -> None:
+        """Add tensors of any kinds."""
         add = adder()
         numbers: dict[Any, int] = {}
         taken = self._numbers
         specs = Specs(numbers, taken)
         try:
-            for name, tensor in zip(names, values):
-                specs.names.append(encode_name(name))
-                add(specs, tensor, name)
-                if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
-                    self._add(specs, level)
-                    specs = Specs(numbers, taken)
-            self._add(specs, level)
+            with self._naming_the_file():
+                for name, tensor in zip(names, values):
+                    specs.names.append(encode_name(name))
+                    add(specs, tensor, name)
+                    if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
+                        self._add(specs, level)
+                        specs = Specs(numbers, taken)
+                self._add(specs, level)
         finally:
             self._numbers += len(numbers)
 
@@ -279,8 +299,9 @@ class Writer:
         from ztensor import _sparse
 
         specs = Specs()
-        specs.names.append(encode_name(name))
-        _sparse.add_sparse(specs, layout, components, shape, name)
+        with self._naming_the_file():
+            specs.names.append(encode_name(name))
+            _sparse.add_sparse(specs, layout, components, shape, name)
         self._add(specs, compression_level(compress))
 
     def _add(self, specs: Specs, level: int, attributes: Mapping[str, Any] | None = None) -> None:
@@ -322,9 +343,10 @@ class Writer:
         """Hand tensors to the library. What the structs point to has to live until this returns. `sizes` are those of their
         components, and maybe of some that follow.
         """
-        status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
-        if status:
-            raise refusal(status)
+        with self._lock:
+            status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
+            if status:
+                raise refusal(status)
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.
@@ -336,23 +358,25 @@ class Writer:
         FileError
             If the file cannot be written, flushed or renamed; what stood under its name stays.
         """
-        writer = self._handle()
-        self._writer = None
-        self._end = "finalized"
-        status = lib.zt_writer_finish(writer)
-        if status:
-            self._end = "abandoned"
-            failure = error(status)
+        with self._lock:
+            writer = self._handle()
+            self._writer = None
+            self._end = "finalized"
+            status = lib.zt_writer_finish(writer)
+            failure = error(status) if status else None
+            if failure is not None:
+                self._end = "abandoned"
             ffi.release(writer)
+        if failure is not None:
             raise failure
-        ffi.release(writer)
 
     def abandon(self) -> None:
         """Give the file up. What stood under its name stays, and nothing is left behind. Doing it twice is fine."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            self._end = "abandoned"
-            ffi.release(writer)
+        with self._lock:
+            if self._writer is not None:
+                writer, self._writer = self._writer, None
+                self._end = "abandoned"
+                ffi.release(writer)
 
 
 def _addresses(start: int, counts: list[int], itemsize: int) -> Any:
@@ -371,7 +395,7 @@ class _MemoryWriter(Writer):
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
         check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, self._threads, text or ffi.NULL, out))
-        self._open(out[0])
+        self._open(out[0], "<memory>")
         #: The bytes that will be given out, and the same as memory that is lent to the library.
         self._stream = BytesIO()
         self._memory: Any = None

@@ -6,6 +6,8 @@ lists expect, so that ``except KeyError`` and ``except ZTensorError`` both work.
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "ZTensorError",
     "ArgumentError",
@@ -76,6 +78,8 @@ class FileError(ZTensorError, OSError):
 
 class MissingFileError(FileError, FileNotFoundError):
     """The file, or the directory it is to be written to, does not exist."""
+
+    errno = errno.ENOENT
 
 
 class FormatError(ZTensorError, ValueError):

@@ -58,7 +58,7 @@ def load_file(
     `threads` are those of :class:`ztensor.Reader`, and so are the exceptions.
     """
     with Reader(filename, mode=mode, verify=verify, threads=threads) as reader:
-        return reader.load_all("numpy")
+        return reader._load_all("numpy")
 
 
 def save(
@@ -75,4 +75,4 @@ def save(
 def load(data: bytes | bytearray | memoryview, *, verify: bool = False, threads: int | None = None) -> dict[str, Any]:
     """Load all tensors from the bytes of a file. The bytes are not needed afterwards."""
     with Reader(data, verify=verify, threads=threads) as reader:
-        return reader.load_all("numpy")
+        return reader._load_all("numpy")

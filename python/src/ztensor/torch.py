@@ -161,7 +161,7 @@ def load_model(
         Its parameters and buffers get the file's values.
     filename : str or os.PathLike
     strict : bool, default True
-        Raise a RuntimeError unless the file's names are exactly the model's.
+        Raise a RuntimeError unless the file's names are exactly the model's. Of names that the model ties, one is enough.
     device : str, int or torch.device
         Where the file is loaded to before it is copied into the model.
     mode, verify, threads
@@ -173,15 +173,30 @@ def load_model(
         Names that the file lacks, and names that the model lacks.
     """
     tensors = load_file(filename, device, mode=mode, verify=verify, threads=threads)
+    tied: dict[Any, str] = {}
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if name in tensors and (key := _memory_of(tensor)):
+            tied.setdefault(key, name)
+    for name, tensor in state.items():
+        if name not in tensors and (same := tied.get(_memory_of(tensor))):
+            tensors[name] = tensors[same]
     missing, unexpected = model.load_state_dict(tensors, strict=strict)
     return missing, unexpected
+
+
+def _memory_of(tensor: Any) -> Any:
+    """What is the same for tensors that are the same view of the same memory; None for one without memory."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or not tensor.data_ptr():
+        return None
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
     target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     if target.type == "meta":
         return _load_meta(reader)
-    tensors: dict[str, torch.Tensor] = reader.load_all("torch")
+    tensors: dict[str, torch.Tensor] = reader._load_all("torch")
     if target.type == "cpu":
         return tensors
     # What is tied on the CPU is moved once, so that it is tied there too.
@@ -199,13 +214,18 @@ def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
 
 
 def _load_meta(reader: Reader) -> dict[str, torch.Tensor]:
-    """Tensors of the right shape and type, without data."""
+    """Tensors of the right shape and type, without data. Those that were stored once share a storage."""
     found = {}
-    described = reader.describe_all()
-    for name, layout, dtype, shape in zip(described.names, described.layouts, described.dtypes, described.shapes):
+    described = reader._describe_all()
+    shared: dict[tuple[int, int], torch.Tensor] = {}
+    # Of the sparse ones, which have more components than one, the first is the end.
+    for name, layout, dtype, shape, share in zip(
+        described.names, described.layouts, described.dtypes, described.shapes, reader._shares()
+    ):
         if not dtype:
             raise UnsupportedTensorError(f"tensor {name!r} has an element type that is not known")
         if layout != lib.ZT_DENSE:
             raise UnsupportedTensorError(f"tensor {name!r} is sparse, and sparse tensors cannot be on the meta device")
-        found[name] = torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device="meta")
+        made = torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device="meta")
+        found[name] = shared.setdefault((share, dtype), made).view(shape) if share else made
     return found
