@@ -67,6 +67,10 @@ EXAMPLES = [
     Example("Sparse Tensors", "", r"<class 'scipy\.sparse\._csr\.csr_matrix'>\n"),
     Example("PyTorch Integration"),
     Example("Half-Precision Types", "", r"bfloat16\n"),
+    Example(
+        "More of `Writer` and `Reader`", "", r"\{'epoch': 3\} \{'unit': 'mm'\}\n\(2, 3\) 2 zt/1\n"
+    ),
+    Example("NumPy dictionaries and conversion", "", r"\[1\. 1\. 1\.\] \[1\. 1\. 1\.\]\n"),
 ]
 
 #: The lines that need a GPU. Without one, they alone are changed, to load to the CPU.
