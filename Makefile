@@ -19,12 +19,12 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 RUST_SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src -name '*.rs')
-PYTHON_SOURCES := python/pyproject.toml python/README.md $(shell find python/src -name '*.py' -not -path '*/_native/*') ztensor.h ztensor.hpp
+PYTHON_SOURCES := python/pyproject.toml python/README.md python/LICENSE-THIRD-PARTY $(shell find python/src -name '*.py' -not -path '*/_native/*') ztensor.h ztensor.hpp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help tools build header fmt lint test test-rust test-c test-python test-wheel deny advisories soak wheel develop demo bench clean
-.PHONY: install uninstall docs abi test-install test-examples test-bindings
+.PHONY: licenses install uninstall docs abi test-install test-examples test-bindings
 .PHONY: fuzz fuzz-build fuzz-minimize
 
 help: ## list the targets
@@ -65,6 +65,10 @@ test-wheel: dist/.wheel ## the wheel in a bare environment, without a Rust toolc
 
 deny: $(CARGO_DENY) ## check licences, duplicates and origins of the dependencies
 	$(CARGO_DENY) check licenses bans sources
+	$(PYTHON) scripts/licenses.py --check
+
+licenses: tools ## write the licences that the wheel carries, after a dependency changed
+	$(PYTHON) scripts/licenses.py
 
 advisories: $(CARGO_DENY) ## look the dependencies up in the database of known weaknesses; fetches it
 	$(CARGO_DENY) check advisories

@@ -14,6 +14,8 @@ prefix=${PREFIX:-/usr/local}
 libdir=${LIBDIR:-$prefix/lib}
 includedir=${INCLUDEDIR:-$prefix/include}
 lib=${DESTDIR:-}$libdir
+doc=${DESTDIR:-}$prefix/share/doc/ztensor
+licenses=(LICENSE-MIT LICENSE-APACHE LICENSE-THIRD-PARTY)
 include=${DESTDIR:-}$includedir
 for folder in "$prefix" "$libdir" "$includedir"; do
     if [[ $folder != /* ]]; then
@@ -29,9 +31,12 @@ uninstall() {
     rm -f "$include/ztensor.h" "$include/ztensor.hpp" "$lib/pkgconfig/ztensor.pc" \
         "$lib/libztensor.a" "$lib/libztensor.so" "$lib/libztensor.so.$major" "$lib/libztensor.so.$version" \
         "$lib/cmake/ztensor/ztensor-config.cmake" "$lib/cmake/ztensor/ztensor-config-version.cmake"
-    if [[ -d $lib/cmake/ztensor ]]; then
-        rmdir --ignore-fail-on-non-empty "$lib/cmake/ztensor"
-    fi
+    rm -f "${licenses[@]/#/$doc/}"
+    for folder in "$lib/cmake/ztensor" "$doc"; do
+        if [[ -d $folder ]]; then
+            rmdir --ignore-fail-on-non-empty "$folder"
+        fi
+    done
 }
 
 pkg_config() {
@@ -92,7 +97,8 @@ CMAKE
 }
 
 install_all() {
-    mkdir -p "$include" "$lib/pkgconfig" "$lib/cmake/ztensor"
+    mkdir -p "$include" "$lib/pkgconfig" "$lib/cmake/ztensor" "$doc"
+    install -m 644 "${licenses[@]/#/$root/python/}" "$doc"
     install -m 644 "$root/ztensor.h" "$root/ztensor.hpp" "$include"
     # `install` makes a new file, so that a program that has the old library open goes on with that.
     install -m 755 "$built/libztensor.so.$version" "$lib"

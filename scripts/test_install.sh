@@ -44,6 +44,9 @@ install_lists_its_files() {
 ./lib/libztensor.so.$major
 ./lib/libztensor.so.$version
 ./lib/pkgconfig/ztensor.pc
+./share/doc/ztensor/LICENSE-APACHE
+./share/doc/ztensor/LICENSE-MIT
+./share/doc/ztensor/LICENSE-THIRD-PARTY
 FILES
     list "$prefix" | diff "$work/expected" -
     [[ $(readlink "$prefix/lib/libztensor.so") == libztensor.so.$major ]]

@@ -25,6 +25,9 @@ for python in "${PYTHON:-python3}" python3.9; do
     if env PATH="$path" python -m pip install --quiet --disable-pip-version-check "$wheel" &&
         (cd "$scratch" && env -u PYTHONPATH PATH="$path" bash -euo pipefail -c '
             python "$0/quick_start.py"
+            # Whoever has the wheel has the licences.
+            python -c "from importlib.metadata import files; \
+                print(sum(file.name.startswith(\"LICENSE-\") for file in files(\"ztensor\")))" | grep -qx 3
             # Header and library through cffi and ctypes.
             python "$0/c_abi_cffi.py" write c.zt
             python "$0/c_abi_cffi.py" check c.zt
