@@ -810,7 +810,7 @@ typedef struct {
    */
   uint64_t chunk_len;
   /**
-   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
+   * CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of another kind are given by zt_reader_checksum().
    */
   uint32_t crc32;
   /**
@@ -987,6 +987,23 @@ ZtStatus zt_reader_metadata(const ZtReader *reader, ZtBuffer **out_json);
  * Since: ABI 1.
  */
 ZtStatus zt_reader_attributes(const ZtReader *reader, size_t tensor, ZtBuffer **out_json);
+
+/**
+ * Gives the checksum that the file states of a component, as text: the algorithm, a colon, and the value in hexadecimal, such
+ * as "crc32:1a2b3c4d"; "" if it states none.
+ *
+ * Our own files have the crc32 of the stored bytes, as in ZtComponent. Files of older generations also have crc32c, sha256
+ * and xxh3 (of 64 bits), of the stored bytes, in generation 2 of the decoded ones.
+ *
+ * Ownership: the caller frees `*out_text` with zt_buffer_free(). A NUL follows its bytes.
+ * Threads: any.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_MEMORY. On error `*out_text` is unchanged.
+ * Since: ABI 1.
+ */
+ZtStatus zt_reader_checksum(const ZtReader *reader,
+                            size_t tensor,
+                            size_t component,
+                            ZtBuffer **out_text);
 
 /** @} */
 

@@ -306,6 +306,13 @@ public:
         return std::string(Buffer(json).text());
     }
 
+    /** The checksum that the file states of a component, "" if none: zt_reader_checksum(). */
+    std::string checksum(std::size_t tensor, std::size_t component = 0) const {
+        ZtBuffer *text = nullptr;
+        check(zt_reader_checksum(handle_.get(), tensor, component, &text));
+        return std::string(Buffer(text).text());
+    }
+
     /** Reads a component, decoded: zt_reader_read(). */
     Buffer read(std::size_t tensor, std::size_t component = 0, std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
         ZtBuffer *found = nullptr;

@@ -139,7 +139,9 @@ fn other_format(head: &[u8]) -> &'static str {
     /// The longest header that safetensors takes, whose length comes first.
     const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
     match head.first_chunk::<8>() {
-        Some([b'P', b'K', 3, 4, ..]) => " (it looks like a zip archive, as torch.save and numpy.savez write it)",
+        Some([b'P', b'K', 3, 4, ..]) => {
+            " (it looks like a zip archive, as torch.save and numpy.savez write it)"
+        }
         Some([0x93, b'N', b'U', b'M', b'P', b'Y', ..]) => " (it looks like a .npy file)",
         Some([b'G', b'G', b'U', b'F', ..]) => " (it looks like a GGUF file)",
         Some(&len) if (2..=MAX_SAFETENSORS_HEADER).contains(&u64::from_le_bytes(len)) => {

@@ -110,7 +110,11 @@ impl Reader {
             .ok_or_else(|| Error::from(Cause::NotFound { name: name.to_owned() }).in_file(&self.label))
     }
 
-    fn component(&self, tensor: usize, component: usize) -> Result<(TensorInfo<'_>, ComponentInfo<'_>)> {
+    pub(crate) fn component(
+        &self,
+        tensor: usize,
+        component: usize,
+    ) -> Result<(TensorInfo<'_>, ComponentInfo<'_>)> {
         let info = self.tensor(tensor)?;
         let part = info.component(component).ok_or_else(|| {
             let message =

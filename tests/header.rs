@@ -69,6 +69,7 @@ const GROUPS: &[Group] = &[
             "zt_reader_names",
             "zt_reader_metadata",
             "zt_reader_attributes",
+            "zt_reader_checksum",
         ],
     ),
     Group(

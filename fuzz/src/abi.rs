@@ -341,10 +341,10 @@ impl Program {
         let out = place(u, &mut buffer)?;
         // SAFETY: a handle or what is refused.
         let status = unsafe {
-            if u.arbitrary()? {
-                zt_reader_metadata(reader, out)
-            } else {
-                zt_reader_attributes(reader, number(u)? as usize, out)
+            match u.arbitrary::<u8>()? % 4 {
+                0 => zt_reader_attributes(reader, number(u)? as usize, out),
+                2 => zt_reader_checksum(reader, number(u)? as usize, number(u)? as usize, out),
+                _ => zt_reader_metadata(reader, out),
             }
         };
         if !buffer.is_null() {

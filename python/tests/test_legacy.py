@@ -138,3 +138,30 @@ def test_load_file_loads_them_all(name: str, mode: str) -> None:
     if name not in LISTED:
         from_bytes = ztensor.torch.load(path.read_bytes())
         assert set(from_bytes) == set(said)
+
+
+@pytest.mark.parametrize(
+    ("file", "algorithm", "digits"),
+    [
+        ("0.1-handmade/v0_crc", "crc32c", 8),
+        ("0.1-handmade/v0_sha", "sha256", 64),
+        ("1.2.3/csr_zstd_sha256", "sha256", 64),
+        ("1.x-handmade/sha_upper", "sha256", 64),
+        ("2.1.2/tied", "xxh3", 16),
+    ],
+)
+def test_checksums_are_shown_as_the_file_states_them(file: str, algorithm: str, digits: int) -> None:
+    with Reader(LEGACY / f"{file}.zt") as reader:
+        for meta in reader:
+            assert meta.checksum is not None
+            name, value = meta.checksum.split(":")
+            assert (name, len(value)) == (algorithm, digits)
+            int(value, 16)
+
+
+def test_a_checksum_of_raw_data_is_that_of_its_bytes() -> None:
+    path = LEGACY / "1.x-handmade" / "sha_ok.zt"
+    with Reader(path) as reader:
+        meta = reader[0]
+    stored = path.read_bytes()[meta.offset : meta.offset + meta.size]
+    assert meta.checksum == f"sha256:{hashlib.sha256(stored).hexdigest()}"

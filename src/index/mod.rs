@@ -510,6 +510,13 @@ impl<'a> ComponentInfo<'a> {
         (self.record.check == Check::Crc32).then_some(self.record.crc32)
     }
 
+    /// The checksum that the file states, as `algorithm:value` in hexadecimal: `crc32` of the stored bytes in our own files;
+    /// in those of older generations also `crc32c`, `sha256` and `xxh3`, in generation 2 of the decoded bytes.
+    pub fn checksum(&self) -> Option<String> {
+        let crc32 = self.crc32().map(|value| format!("crc32:{value:08x}"));
+        crc32.or_else(|| self.digest().map(|record| record.digest.to_string()))
+    }
+
     /// How the bytes are stored.
     pub fn encoding(&self) -> Encoding<'a> {
         if self.record.encoding == RAW {

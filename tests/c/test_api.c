@@ -422,6 +422,22 @@ static void test_descriptions(void) {
     zt_reader_free(reader);
 }
 
+static void test_checksums(void) {
+    ZtReader *reader = open_sample();
+    ZtBuffer *text = NULL;
+    ZtTensor tensor;
+    ZtComponent components[3];
+    char expected[32];
+    CHECK_STATUS(zt_reader_describe(reader, CSR, &tensor, components, 3), ZT_OK);
+    snprintf(expected, sizeof expected, "crc32:%08x", (unsigned)components[2].crc32);
+    CHECK_STATUS(zt_reader_checksum(reader, CSR, 2, &text), ZT_OK);
+    CHECK(is_json(text, expected));
+    text = UNTOUCHED(ZtBuffer);
+    CHECK_REFUSED(zt_reader_checksum(reader, CSR, 3, &text), text, ZT_ERR_RANGE);
+    CHECK_REFUSED(zt_reader_checksum(reader, SAMPLE_COUNT, 0, &text), text, ZT_ERR_RANGE);
+    zt_reader_free(reader);
+}
+
 static void test_key_values(void) {
     ZtReader *reader = open_sample();
     ZtBuffer *json = NULL;
@@ -1756,6 +1772,7 @@ int main(void) {
     test_names_of_codes();
     test_messages_name_the_place();
     test_descriptions();
+    test_checksums();
     test_key_values();
     test_key_values_beyond_json();
     test_a_file_without_tensors();

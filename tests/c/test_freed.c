@@ -106,6 +106,7 @@ static void test_reader(const ZtBuffer *file) {
     CHECK_STATUS(zt_reader_find(reader, "dense", &count), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_reader_metadata(reader, &buffer), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_reader_attributes(reader, 0, &buffer), ZT_ERR_ARGUMENT);
+    CHECK_STATUS(zt_reader_checksum(reader, 0, 0, &buffer), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_reader_read(reader, 0, 0, 0, &buffer), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_reader_read_range(reader, 0, 0, 0, 1, 0, &buffer), ZT_ERR_ARGUMENT);
     CHECK_STATUS(zt_reader_read_stored(reader, 0, 0, 0, &buffer), ZT_ERR_ARGUMENT);

@@ -195,6 +195,7 @@ static void test_reader_tells(void) {
         REFUSED(zt_reader_find(wrong[i], "dense", &out_number), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_metadata(wrong[i], &out_buffer), ZT_ERR_ARGUMENT);
         REFUSED(zt_reader_attributes(wrong[i], 0, &out_buffer), ZT_ERR_ARGUMENT);
+        REFUSED(zt_reader_checksum(wrong[i], 0, 0, &out_buffer), ZT_ERR_ARGUMENT);
         zt_reader_free(wrong[i]);
     }
     zt_reader_free(NULL);
@@ -232,9 +233,13 @@ static void test_reader_tells(void) {
     REFUSED(zt_reader_metadata(reader, NULL), ZT_ERR_NULL);
     REFUSED(zt_reader_attributes(NULL, 0, &out_buffer), ZT_ERR_NULL);
     REFUSED(zt_reader_attributes(reader, 0, NULL), ZT_ERR_NULL);
+    REFUSED(zt_reader_checksum(NULL, 0, 0, &out_buffer), ZT_ERR_NULL);
+    REFUSED(zt_reader_checksum(reader, 0, 0, NULL), ZT_ERR_NULL);
     for (i = 0; i < LENGTH_OF(huge_numbers); i++) {
         REFUSED(zt_reader_describe(reader, huge_numbers[i], &out_tensor, out_components, 3), ZT_ERR_RANGE);
         REFUSED(zt_reader_attributes(reader, huge_numbers[i], &out_buffer), ZT_ERR_RANGE);
+        REFUSED(zt_reader_checksum(reader, huge_numbers[i], 0, &out_buffer), ZT_ERR_RANGE);
+        REFUSED(zt_reader_checksum(reader, 0, huge_numbers[i], &out_buffer), ZT_ERR_RANGE);
     }
 }
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ztensor import _dtypes
-from ztensor._call import check, take_json, text
+from ztensor._call import check, take_json, take_text, text
 from ztensor._ffi import ffi, lib
 from ztensor.errors import UnknownTypeError
 
@@ -37,9 +37,10 @@ class TensorMetadata:
     nbytes : int
         Bytes once decoded, of all components together.
     endianness : str or None
-        ``'little'``.
+        ``'little'``: that of the data as it is given, also where an older generation stores it big-endian.
     checksum : str or None
-        Of the stored data, such as ``'crc32:1a2b3c4d'``. Of a sparse tensor: that of its values.
+        Of the stored data, such as ``'crc32:1a2b3c4d'``. Of a sparse tensor: that of its values. Files of older generations
+        also have ``'crc32c:...'``, ``'sha256:...'`` and ``'xxh3:...'``, in generation 2 of the decoded data.
     filter : str or None
         What was done to the data before it was compressed: ``'none'``, ``'shuffle'``, ``'float'``, ``'delta'``; None
         if it is not compressed.
@@ -140,6 +141,14 @@ class Description:
             kinds.append(("encoding", component.encoding, component.encoding_name))
         return next((f"the {kind} {text(name)!r}" for kind, code, name in kinds if not code), "")
 
+    def _checksum(self, reader: Any, first: Any) -> str | None:
+        """The checksum of the first component."""
+        if first.has_crc32:
+            return f"crc32:{first.crc32:08x}"
+        out = ffi.new("ZtBuffer **")
+        check(lib.zt_reader_checksum(reader, self.number, 0, out))
+        return take_text(out[0]).decode("ascii") or None
+
     def metadata(self, reader: Any) -> TensorMetadata:
         """All that the file says of the tensor."""
         tensor = self.tensor
@@ -159,7 +168,7 @@ class Description:
             size=sum(self._components[at].stored_len for at in range(tensor.component_count)),
             nbytes=tensor.len,
             endianness="little",
-            checksum=f"crc32:{first.crc32:08x}" if first and first.has_crc32 else None,
+            checksum=self._checksum(reader, first) if first else None,
             filter=text(lib.zt_filter_name(first.filter)) if first and first.filter else None,
             attributes=attributes,
         )

@@ -13,6 +13,7 @@ use crate::ffi::pointer::{Out, borrow, c_text};
 use crate::ffi::table::Table;
 use crate::index::{ComponentInfo, Encoding, Frames, Index, TensorInfo};
 use crate::metadata::{self, Metadata};
+use crate::reader::Reader;
 use crate::source::{Buffer, Memory};
 
 /// What the file says of one component. All pointers belong to the reader.
@@ -33,7 +34,7 @@ pub struct ZtComponent {
     pub len: u64,
     /// Decoded bytes of a chunk; 0 where nothing is compressed, and in files of older generations.
     pub chunk_len: u64,
-    /// CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of older generations do not show here.
+    /// CRC-32 of the stored bytes, if `has_crc32` is not 0. Checksums of another kind are given by zt_reader_checksum().
     pub crc32: u32,
     /// Whether `crc32` means something: 0 or 1.
     pub has_crc32: i32,
@@ -312,8 +313,33 @@ pub unsafe extern "C" fn zt_reader_find(
     })
 }
 
+/// Gives the checksum that the file states of a component, as text: the algorithm, a colon, and the value in hexadecimal, such
+/// as "crc32:1a2b3c4d"; "" if it states none.
+///
+/// Our own files have the crc32 of the stored bytes, as in ZtComponent. Files of older generations also have crc32c, sha256
+/// and xxh3 (of 64 bits), of the stored bytes, in generation 2 of the decoded ones.
+///
+/// Ownership: the caller frees `*out_text` with zt_buffer_free(). A NUL follows its bytes.
+/// Threads: any.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_MEMORY. On error `*out_text` is unchanged.
+/// Since: ABI 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zt_reader_checksum(
+    reader: *const ZtReader,
+    tensor: usize,
+    component: usize,
+    out_text: *mut *mut ZtBuffer,
+) -> ZtStatus {
+    let find = |reader: &Reader| text(&reader.component(tensor, component)?.1.checksum().unwrap_or_default());
+    // SAFETY: passed on.
+    unsafe { give(reader, out_text, "out_text", find) }
+}
+
 fn json(metadata: Option<&Metadata>) -> Result<*mut ZtBuffer> {
-    let text = metadata.map_or_else(|| "{}".to_owned(), metadata::to_json);
+    text(&metadata.map_or_else(|| "{}".to_owned(), metadata::to_json))
+}
+
+fn text(text: &str) -> Result<*mut ZtBuffer> {
     let mut memory = Memory::zeroed(text.len() + 1)?;
     memory.as_mut_slice()[..text.len()].copy_from_slice(text.as_bytes());
     Ok(ZtBuffer::handle(Buffer::from(memory).first(text.len())))
