@@ -64,3 +64,29 @@ pub(super) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 pub extern "C" fn zt_last_error_message() -> *const c_char {
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(CStr::as_ptr(c""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last_error() -> String {
+        // SAFETY: the text stays valid until the next call that fails, and it is copied at once.
+        unsafe { CStr::from_ptr(zt_last_error_message()) }.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_with_its_message() {
+        assert_eq!(guard(|| panic!("boom")), ZT_ERR_PANIC);
+        assert_eq!(last_error(), "a defect of this library: boom");
+        assert_eq!(guard(|| panic!("boom {}", 2)), ZT_ERR_PANIC);
+        assert_eq!(last_error(), "a defect of this library: boom 2");
+        assert_eq!(guard(|| Ok(())), ZT_OK);
+        assert_eq!(last_error(), "a defect of this library: boom 2", "a success leaves the text alone");
+    }
+
+    #[test]
+    fn a_panic_where_there_is_no_status_gives_the_other_value() {
+        assert_eq!(guard_value(7, || panic!("boom")), 7);
+        assert_eq!(guard_value(7, || 8), 8);
+    }
+}

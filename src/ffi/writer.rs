@@ -427,3 +427,24 @@ pub unsafe extern "C" fn zt_writer_free(writer: *mut ZtWriter) {
     // SAFETY: the caller gives the handle back.
     guard_value((), || unsafe { free(writer) });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_writer_that_met_a_defect_accepts_no_further_call() {
+        let writer = Writer::memory(WriteOptions::default()).unwrap();
+        let mut writer = ZtWriter { writer, in_memory: true, process: process::id(), is_poisoned: false };
+        writer.call(|writer| writer.add_dense("before", &[1], &[1u8])).unwrap();
+        let refused = writer.call(|writer| writer.add_dense("before", &[1], &[1u8])).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Duplicate);
+        writer.call(|writer| writer.add_dense("after an error", &[1], &[1u8])).unwrap();
+        let defect: fn(&mut Writer) -> Result<()> = |_| panic!("boom");
+        assert!(catch_unwind(AssertUnwindSafe(|| writer.call(defect))).is_err());
+        let err = writer.call(|writer| writer.add_dense("later", &[1], &[1u8])).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::State, "{err}");
+    }
+}
