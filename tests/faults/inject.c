@@ -4,7 +4,8 @@
  *   ZT_FAULT_DIRECTORY  only calls count that work on files below this directory
  *   ZT_FAULT_KIND       ENOSPC, EIO or EINTR: the call fails so; `short`: it transfers half of what it is asked for;
  *                       `full`: every call that writes fails with ENOSPC from there on; `rewrite`, `truncate`: the file
- *                       ZT_FAULT_VICTIM is overwritten with ZT_FAULT_OTHER, or cut in half, before the call
+ *                       ZT_FAULT_VICTIM is overwritten with ZT_FAULT_OTHER, or cut in half, before the call; `none`: no
+ *                       call fails, and all are logged
  *   ZT_FAULT_AT         the number of the call, from 1; 0 for every other one
  *   ZT_FAULT_LOG        the name of each call that was made to fail is appended here, one a line
  *
@@ -106,6 +107,10 @@ static int judge(const char *call, int sort, size_t len) {
     unsigned long at = strtoul(setting("ZT_FAULT_AT"), NULL, 10), number;
     int is_change = is_kind("rewrite") || is_kind("truncate");
     int sorts = is_kind("short") ? READS | WRITES : is_kind("full") ? WRITES : is_change ? READS : READS | WRITES | OTHERS;
+    if (is_kind("none")) {
+        log_call(call);
+        return PASSES;
+    }
     if ((sort & sorts) == 0 || (is_kind("short") && len < 2)) {
         return PASSES;
     }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use ztensor::{
-    Buffer, Component, DType, Error, Layout, Metadata, Mode, ReadOptions, Reader, Tensor, WriteOptions,
-    Writer,
+    Buffer, Component, DType, Error, Fsync, Layout, Metadata, Mode, ReadOptions, Reader, Tensor,
+    WriteOptions, Writer,
 };
 
 const MIB: usize = 1 << 20;
@@ -95,6 +95,10 @@ fn tensors(seed: u8) -> Vec<Owned> {
 /// What is saved: tensors of every kind one by one, or many small ones at once.
 const SAVES: [&str; 2] = ["save", "save many"];
 
+/// Saves that state when the file is flushed.
+const FLUSHES: [(&str, Fsync); 3] =
+    [("flush maybe", Fsync::Auto), ("flush", Fsync::Always), ("do not flush", Fsync::Never)];
+
 /// Many small tensors.
 fn many(seed: u8) -> Vec<Owned> {
     let bytes = noise(1500 * 4500, seed.into());
@@ -133,7 +137,8 @@ fn write(mut writer: Writer, what: &str, seed: u8) -> Result<Option<Buffer>, Err
 }
 
 fn save(path: &Path, threads: usize, what: &str, seed: u8) -> Result<(), Error> {
-    let options = WriteOptions { threads, ..WriteOptions::default() };
+    let fsync = FLUSHES.iter().find(|(name, _)| *name == what).map_or(Fsync::default(), |(_, fsync)| *fsync);
+    let options = WriteOptions { threads, fsync, ..WriteOptions::default() };
     write(Writer::create(path, options)?, what, seed).map(drop)
 }
 
@@ -183,13 +188,15 @@ fn read(path: &Path, mode: Mode, threads: usize) -> Result<bool, (String, Error)
 fn child(arguments: &[String]) -> i32 {
     let (path, threads) = (Path::new(&arguments[1]), arguments[2].parse().unwrap());
     match arguments[0].as_str() {
-        what if SAVES.contains(&what) => match save(path, threads, what, 1) {
-            Ok(()) => 0,
-            Err(err) => {
-                eprintln!("{err}");
-                REFUSED
+        what if SAVES.contains(&what) || FLUSHES.iter().any(|(name, _)| *name == what) => {
+            match save(path, threads, what, 1) {
+                Ok(()) => 0,
+                Err(err) => {
+                    eprintln!("{err}");
+                    REFUSED
+                }
             }
-        },
+        }
         mode => match read(path, if mode == "mmap" { Mode::Mmap } else { Mode::Read }, threads) {
             Ok(true) => 0,
             Ok(false) => WRONG,
@@ -380,6 +387,30 @@ fn saving_survives_every_fault() {
     println!("    {total} faults in saving: {seen:?}");
 }
 
+/// A file is flushed before it takes its name, and the directory after, when the options say so.
+fn saving_flushes_as_it_was_told() {
+    let place = Place::new();
+    let old = file_of("save", 0);
+    for ((what, _), expected) in FLUSHES.into_iter().zip([[0, 2], [2, 2], [0, 0]]) {
+        for (replaces, expected) in [false, true].into_iter().zip(expected) {
+            let _ = fs::remove_file(place.file());
+            if replaces {
+                fs::write(place.file(), &old).unwrap();
+            }
+            let (output, calls) = place.run(what, 1, "none", 0);
+            assert!(output.status.success(), "{what}: {}", text(&output));
+            let at_rename = calls.iter().position(|call| call == "rename").unwrap();
+            let flushes = |calls: &[String]| calls.iter().filter(|call| *call == "fsync").count();
+            let (before, after) = calls.split_at(at_rename);
+            assert_eq!(
+                [flushes(before), flushes(after)],
+                [expected / 2; 2],
+                "{what}, a file is replaced: {replaces}"
+            );
+        }
+    }
+}
+
 /// Every call of reading fails once in every way.
 fn reading_survives_every_fault() {
     let place = Place::new();
@@ -517,8 +548,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "child") {
         return ExitCode::from(child(&arguments[1..]) as u8);
     }
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("saving_survives_every_fault", saving_survives_every_fault),
+        ("saving_flushes_as_it_was_told", saving_flushes_as_it_was_told),
         ("reading_survives_every_fault", reading_survives_every_fault),
         (
             "a_file_that_changes_while_it_is_read_is_an_error",
