@@ -70,6 +70,13 @@ fn open(path: &Path, mode: Mode, verify: bool, threads: usize) -> Reader {
     Reader::open(path, ReadOptions { mode, verify, threads }).unwrap()
 }
 
+/// The attributes as the file holds them: the size of blocks is one.
+fn stored_attributes(tensor: &Owned) -> Metadata {
+    let blocksize = tensor.blocksize.map(|sizes| Value::Array(sizes.into_iter().map(Value::from).collect()));
+    let blocksize = blocksize.map(|sizes| ("blocksize".to_owned(), sizes));
+    tensor.attributes.clone().into_iter().chain(blocksize).collect()
+}
+
 /// Checks that a reader gives back the tensors, by every way of reading.
 fn check(reader: &Reader, tensors: &[Owned]) {
     assert_eq!(reader.index().len(), tensors.len());
@@ -83,6 +90,8 @@ fn check(reader: &Reader, tensors: &[Owned]) {
         assert_eq!(info.dtype(), Known::Known(tensor.dtype));
         assert_eq!(info.layout(), Known::Known(tensor.layout));
         assert_eq!(info.shape(), tensor.shape);
+        assert_eq!(info.blocksize(), tensor.blocksize);
+        assert_eq!(info.attributes().cloned().unwrap_or_default(), stored_attributes(tensor));
         for (role, (dtype, bytes)) in tensor.components.iter().enumerate() {
             assert_eq!(info.component(role).unwrap().dtype(), Known::Known(*dtype));
             assert_eq!(batch.buffer(number).unwrap().as_slice(), bytes, "t{at} component {role} of a batch");
@@ -138,17 +147,29 @@ fn integers(dtype: DType, values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()[..dtype.size()].to_vec()).collect()
 }
 
+/// A dense tensor of one dimension.
+fn flat(dtype: DType, bytes: Vec<u8>, level: i32) -> Owned {
+    Owned {
+        dtype,
+        layout: Layout::Dense,
+        shape: vec![(bytes.len() / dtype.size()) as u64],
+        blocksize: None,
+        components: vec![(dtype, bytes)],
+        level,
+        attributes: Metadata::new(),
+    }
+}
+
+fn note() -> Metadata {
+    Metadata::from([("note".to_owned(), Value::from("kept"))])
+}
+
 fn dense() -> impl Strategy<Value = Owned> {
     (dtype(), prop::collection::vec(0u64..12, 0..4), 0i32..4).prop_flat_map(|(dtype, shape, level)| {
         let len = shape.iter().product::<u64>() as usize * dtype.size();
-        bytes(dtype, len).prop_map(move |bytes| Owned {
-            dtype,
-            layout: Layout::Dense,
-            shape: shape.clone(),
-            blocksize: None,
-            components: vec![(dtype, bytes)],
-            level,
-            attributes: Metadata::from([("note".to_owned(), Value::from("kept"))]),
+        bytes(dtype, len).prop_map(move |bytes| {
+            let tensor = flat(dtype, bytes, level);
+            Owned { shape: shape.clone(), attributes: note(), ..tensor }
         })
     })
 }
@@ -188,7 +209,7 @@ fn sparse() -> impl Strategy<Value = Owned> {
                     blocksize,
                     components,
                     level,
-                    attributes: Metadata::new(),
+                    attributes: note(),
                 }
             })
         })
@@ -213,42 +234,34 @@ proptest! {
     }
 }
 
+/// Noise, of which compression makes nothing smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 88172645463325252u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(next).collect()
+}
+
 /// Tensors over several chunks, in all modes and with any number of threads.
 #[test]
 fn large_tensors_round_trip() {
-    let noise = |len: usize, mask: u8| -> Vec<u8> {
-        let mut state = 88172645463325252u64;
-        (0..len)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u8 & mask
-            })
-            .collect()
-    };
-    let dense = |dtype: DType, bytes: Vec<u8>, level| Owned {
-        dtype,
-        layout: Layout::Dense,
-        shape: vec![(bytes.len() / dtype.size()) as u64],
-        blocksize: None,
-        components: vec![(dtype, bytes)],
-        level,
-        attributes: Metadata::new(),
-    };
     const MIB: usize = 1 << 20;
-    let half_noise: Vec<u8> =
-        noise(5 * MIB, 0xff).into_iter().zip(noise(5 * MIB, 3)).flat_map(<[u8; 2]>::from).collect();
+    let half_noise: Vec<u8> = noise(5 * MIB).into_iter().flat_map(|byte| [byte, byte & 3]).collect();
+    let nibbles = noise(2 * MIB).into_iter().map(|byte| byte & 0x0f).collect();
     let tensors = [
-        dense(DType::UInt8, noise(3 * MIB + 17, 0xff), 0),
-        dense(DType::UInt8, noise(3 * MIB + 17, 0xff), 3),
-        dense(DType::BFloat16, half_noise.clone(), 3),
-        dense(DType::BFloat16, half_noise, 12),
-        dense(DType::Float32, vec![0; 9 * MIB], 3),
-        dense(DType::Complex128, noise(2 * MIB, 0x0f), 3),
-        dense(DType::UInt8, b"abcdefgh".repeat(MIB / 2), 1),
-        dense(DType::Int64, integers(DType::Int64, &(0..400_000).collect::<Vec<_>>()), 3),
-        dense(DType::UInt8, noise(300_000, 0xff), 0),
+        flat(DType::UInt8, noise(3 * MIB + 17), 0),
+        flat(DType::UInt8, noise(3 * MIB + 17), 3),
+        flat(DType::BFloat16, half_noise.clone(), 3),
+        flat(DType::BFloat16, half_noise, 12),
+        flat(DType::Float32, vec![0; 9 * MIB], 3),
+        flat(DType::Complex128, nibbles, 3),
+        flat(DType::UInt8, b"abcdefgh".repeat(MIB / 2), 1),
+        flat(DType::Int64, integers(DType::Int64, &(0..400_000).collect::<Vec<_>>()), 3),
+        flat(DType::UInt8, noise(300_000), 0),
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.zt");
@@ -276,43 +289,22 @@ fn large_tensors_round_trip() {
     }
 }
 
-/// Noise, of which compression makes nothing smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 88172645463325252u64;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(next).collect()
-}
-
 #[test]
 fn chunks_that_compress_and_chunks_that_do_not_share_a_component() {
     const MIB: usize = 1 << 20;
-    let dense = |dtype: DType, bytes: Vec<u8>| Owned {
-        dtype,
-        layout: Layout::Dense,
-        shape: vec![(bytes.len() / dtype.size()) as u64],
-        blocksize: None,
-        components: vec![(dtype, bytes)],
-        level: 3,
-        attributes: Metadata::new(),
-    };
     let again = noise(MIB);
     // What a sample of the first chunk promises is less than what storing the others costs.
     let mut hardly = noise(9 * MIB);
     hardly[MIB / 2..][..1200].iter_mut().step_by(8).for_each(|byte| *byte = 0);
     let tensors = [
-        dense(DType::UInt8, [noise(3 * MIB), vec![0; MIB], noise(MIB + 5)].concat()),
-        dense(DType::Float32, [vec![0; MIB], noise(2 * MIB)].concat()),
-        dense(DType::Float64, hardly),
-        dense(DType::UInt8, noise(300_000)),
+        flat(DType::UInt8, [noise(3 * MIB), vec![0; MIB], noise(MIB + 5)].concat(), 3),
+        flat(DType::Float32, [vec![0; MIB], noise(2 * MIB)].concat(), 3),
+        flat(DType::Float64, hardly, 3),
+        flat(DType::UInt8, noise(300_000), 3),
         // A chunk that is the same as the one before is not stored, whatever compression makes of it.
-        dense(DType::UInt8, again.repeat(5)),
-        dense(DType::UInt8, [noise(2 * MIB), vec![0; 2 * MIB], again.repeat(4), vec![7; MIB + 5]].concat()),
-        dense(DType::Int32, vec![1; 7 * MIB]),
+        flat(DType::UInt8, again.repeat(5), 3),
+        flat(DType::UInt8, [noise(2 * MIB), vec![0; 2 * MIB], again.repeat(4), vec![7; MIB + 5]].concat(), 3),
+        flat(DType::Int32, vec![1; 7 * MIB], 3),
     ];
     let bytes = write(&tensors, None, 1);
     assert!(bytes == write(&tensors, None, 3), "the same bytes for any number of threads");
