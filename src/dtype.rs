@@ -82,6 +82,18 @@ impl Name {
     }
 }
 
+/// What a table of this crate has a name for.
+pub(crate) trait Named {
+    /// The name in the index.
+    fn name(self) -> &'static str;
+}
+
+impl Named for DType {
+    fn name(self) -> &'static str {
+        self.name()
+    }
+}
+
 const TABLE: &[Row] = &[
     row(DType::Float64, c"float64", 8, Class::Float),
     row(DType::Float32, c"float32", 4, Class::Float),

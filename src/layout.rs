@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use crate::dtype::{DType, Name};
+use crate::dtype::{DType, Name, Named};
 use crate::error::{Result, ensure, fail};
 
 /// A layout. Its number is the code that C knows it by.
@@ -69,6 +69,12 @@ impl Role {
     /// The role of this code.
     pub fn from_code(code: i32) -> Option<Self> {
         Self::ALL.get(usize::try_from(code).ok()?.checked_sub(1)?).copied()
+    }
+}
+
+impl Named for Role {
+    fn name(self) -> &'static str {
+        self.name()
     }
 }
 
@@ -139,6 +145,12 @@ impl Layout {
             Self::SparseCsc | Self::SparseBsc => 1,
             _ => 0,
         }
+    }
+}
+
+impl Named for Layout {
+    fn name(self) -> &'static str {
+        self.name()
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use hashbrown::HashTable;
 
 use crate::codec::{Arrangement, Filter, SeekTable};
-use crate::dtype::DType;
+use crate::dtype::{DType, Named};
 use crate::error::{Result, ensure};
 use crate::layout::{Frame, Layout, Role};
 use crate::metadata::Metadata;
@@ -38,12 +38,23 @@ pub enum Known<'a, T> {
     Unknown(&'a str),
 }
 
-impl<T: Copy> Known<'_, T> {
+impl<'a, T: Copy> Known<'a, T> {
     /// The known one, if it is.
     pub fn known(self) -> Option<T> {
         match self {
             Self::Known(value) => Some(value),
             Self::Unknown(_) => None,
+        }
+    }
+
+    /// The name in the index.
+    pub(crate) fn name(self) -> &'a str
+    where
+        T: Named,
+    {
+        match self {
+            Self::Known(value) => value.name(),
+            Self::Unknown(name) => name,
         }
     }
 }
@@ -461,10 +472,7 @@ impl<'a> ComponentInfo<'a> {
 
     /// The name of its role.
     pub fn role_name(&self) -> &'a str {
-        match self.role() {
-            Known::Known(role) => role.name(),
-            Known::Unknown(name) => name,
-        }
+        self.role().name()
     }
 
     /// Its element type.

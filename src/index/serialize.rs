@@ -1,10 +1,8 @@
 //! From an [`Index`] to MessagePack.
 
 use super::msgpack::Packer;
-use super::{ComponentInfo, Encoding, Index, Known, TensorInfo};
-use crate::dtype::DType;
+use super::{ComponentInfo, Encoding, Index, TensorInfo};
 use crate::error::Result;
-use crate::layout::Layout;
 
 /// An index of fewer bytes takes no more memory than a reader gives to any file, whatever stands in it.
 const SURELY_TAKEN: usize = 64 * 1024;
@@ -41,25 +39,15 @@ impl Index {
     }
 }
 
-fn dtype_name(dtype: Known<'_, DType>) -> &str {
-    match dtype {
-        Known::Known(dtype) => dtype.name(),
-        Known::Unknown(name) => name,
-    }
-}
-
 impl TensorInfo<'_> {
     fn pack(&self, packer: &mut Packer) -> Result<()> {
         let attributes = self.attributes();
         packer.array(5 + usize::from(attributes.is_some()));
         packer.text(self.name());
-        packer.text(dtype_name(self.dtype()));
+        packer.text(self.dtype().name());
         packer.array(self.shape().len());
         self.shape().iter().for_each(|&dim| packer.uint(dim));
-        packer.text(match self.layout() {
-            Known::Known(layout) => Layout::name(layout),
-            Known::Unknown(name) => name,
-        });
+        packer.text(self.layout().name());
         let parts = self.components();
         packer.array(parts.len());
         parts.for_each(|part| part.pack(packer));
@@ -72,7 +60,7 @@ impl ComponentInfo<'_> {
         let encoding = self.encoding();
         packer.array(5 + usize::from(encoding != Encoding::Raw));
         packer.text(self.role_name());
-        packer.text(dtype_name(self.dtype()));
+        packer.text(self.dtype().name());
         packer.uint(self.offset());
         packer.uint(self.stored_len());
         match self.crc32() {

@@ -88,10 +88,7 @@ impl<'a> Wanted<'a> {
 }
 
 pub(super) fn unknown_dtype(dtype: Known<'_, DType>) -> Error {
-    let name = match dtype {
-        Known::Known(dtype) => dtype.name(),
-        Known::Unknown(name) => name,
-    };
+    let name = dtype.name();
     let message =
         format!("the element type {name:?} is not known to this library; only the stored bytes can be read");
     Error::new(ErrorKind::UnknownDtype, message)
