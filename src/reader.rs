@@ -277,8 +277,8 @@ impl Reader {
         let number = self.find(name)?;
         let info = self.tensor(number)?;
         if info.dtype() != Known::Known(T::DTYPE) || info.layout() != Known::Known(Layout::Dense) {
-            let message =
-                format!("it is {:?} of {:?}, not dense of {}", info.layout(), info.dtype(), T::DTYPE.name());
+            let (layout, dtype) = (info.layout().name(), info.dtype().name());
+            let message = format!("it is {layout} of {dtype}, not dense of {}", T::DTYPE.name());
             return Err(Error::new(ErrorKind::Argument, message).in_tensor(name).in_file(&self.label));
         }
         let batch = self.read_many(&[number], None)?;

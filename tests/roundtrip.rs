@@ -350,6 +350,31 @@ fn shared_components_are_stored_once() {
 }
 
 #[test]
+fn a_tensor_that_is_no_such_values_says_what_it_is() {
+    let empty = |dtype| Component { dtype, bytes: &[], share: 0 };
+    let zero = Component { bytes: &[0; 4], ..empty(DType::Int32) };
+    let csr = Tensor {
+        name: "csr",
+        dtype: DType::Float32,
+        shape: &[0, 3],
+        layout: Layout::SparseCsr,
+        blocksize: None,
+        components: &[empty(DType::Float32), empty(DType::Int32), zero],
+        level: 0,
+        attributes: Metadata::new(),
+    };
+    let mut writer = Writer::memory(WriteOptions::default()).unwrap();
+    writer.add_dense("bytes", &[1], &[1u8]).unwrap();
+    writer.add(&[csr]).unwrap();
+    let reader = Reader::from_bytes(writer.finish().unwrap().unwrap(), ReadOptions::default()).unwrap();
+    for (name, is) in [("bytes", "dense of uint8"), ("csr", "sparse_csr of float32")] {
+        let err = reader.read_dense::<f32>(name).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Argument);
+        assert_eq!(err.to_string(), format!("<memory>: tensor {name:?}: it is {is}, not dense of float32"));
+    }
+}
+
+#[test]
 fn a_refused_tensor_changes_nothing() {
     let mut writer = Writer::memory(WriteOptions::default()).unwrap();
     writer.add_dense("a", &[2], &[1.0f32, 2.0]).unwrap();

@@ -8,7 +8,7 @@ use super::wanted::unknown_dtype;
 use super::{PIECE_LEN, Reader, Wanted};
 use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
 use crate::digest::crc32;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known};
 use crate::parallel;
 use crate::plan::{Batch, Fill, Plan};
@@ -123,8 +123,11 @@ impl Reader {
                     all.combine(sum);
                     frame = found;
                 } else if found != frame {
-                    // The frame was read before, and is another one now.
-                    return Err(self.locate(wanted, Cause::Checksum { expected: frame, found }.into()));
+                    let message = format!(
+                        "a frame gave crc32:{frame:08x} when it was read for one chunk and crc32:{found:08x} when it was \
+                         read for the next: the file was changed between the two"
+                    );
+                    return Err(self.locate(wanted, Error::new(ErrorKind::Checksum, message)));
                 }
             }
             if sums.is_empty() { Ok(()) } else { self.expect_crc32(wanted, all) }

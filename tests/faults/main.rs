@@ -469,7 +469,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
     let (old, other) = (file_of("save", 0), file_of("save", OTHER));
     assert_eq!(old.len(), other.len());
     fs::write(place.beside("other"), &other).unwrap();
-    let (mut total, mut refused) = (0, 0);
+    let (mut total, mut refused, mut reread) = (0, 0, 0);
     for (kind, threads) in [("rewrite", 1), ("rewrite", 2), ("truncate", 1), ("truncate", 2)] {
         for at in 1.. {
             fs::write(place.file(), &old).unwrap();
@@ -488,6 +488,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
                     let message = text(&output);
                     let (_, message) = message.split_once('\n').unwrap();
                     assert!(message.starts_with(&format!("{}: ", place.file().display())), "{about}");
+                    reread += usize::from(message.contains("the file was changed between the two"));
                     if kind == "truncate" {
                         assert!(message.contains("truncated"), "{about}");
                     }
@@ -497,6 +498,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
         }
     }
     assert!(refused * 10 > total * 9, "{refused} of {total}");
+    assert!(reread > 0, "no frame that is read twice was noticed");
     println!("    {total} changes of an open file, {refused} noticed");
 }
 
