@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Coding, DigestRecord, Index, Known, NewPart, NewTensor};
 use crate::layout::{Layout, Role, element_count};
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, unhex};
 
 /// The long names of generations 0.1 and 1.0 are ours, but only of these types.
 const LONG: [DType; 13] = [
@@ -67,16 +67,9 @@ pub(super) fn logical_dtype(name: &str) -> Option<(DType, DType)> {
 }
 
 fn from_hex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let mut bytes = [0; LEN];
-    if pairs.len() != LEN || !rest.is_empty() {
-        return None;
-    }
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
-    }
-    Some(bytes)
+    // Text of another length, however long, takes no memory.
+    let text = Some(text).filter(|text| text.len() == 2 * LEN)?;
+    unhex(text)?.try_into().ok()
 }
 
 /// Reads the text form of a checksum, hexadecimal in either case. An algorithm or a form that is not known is
