@@ -80,7 +80,7 @@ fn table_chunks<'a>(zstd: &Zstd<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
 pub(crate) const MAX_HEADER_LEN: usize = 18;
 
 /// Checks what a frame's header says against what the chunk's place asks for; `head` is the frame or at least
-/// its first 18 bytes. Of a stream, [`check_stream`] checks more.
+/// its first [`MAX_HEADER_LEN`] bytes. Of a stream, [`check_stream`] checks more.
 pub(crate) fn check_header(frames: Frames, head: &[u8], chunk: &Chunk) -> Result<()> {
     let Some(header) = frame::Header::parse(head) else {
         return Err(damaged(chunk, "it does not begin with the header of a zstd frame"));

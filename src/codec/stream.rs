@@ -5,8 +5,8 @@ use std::io::{self, Read};
 
 use zstd::bulk::Decompressor;
 
-use super::Chunk;
 use super::frame::{COMPRESSED, Header, MAX_BLOCK, RLE};
+use super::{Chunk, MAX_HEADER_LEN};
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
 
 /// The window that zstd's highest level asks for, as a power of two: 128 MiB.
@@ -14,8 +14,8 @@ const MAX_WINDOW_LOG: u32 = 27;
 /// The largest window that a frame may ask for.
 pub(super) const MAX_WINDOW: u64 = 1 << MAX_WINDOW_LOG;
 
-/// Bytes of a blob from a place on: as many as there are, up to 18.
-pub(crate) type Head = ([u8; 18], usize);
+/// Bytes of a blob from a place on: as many as there are, up to those of the longest header.
+pub(crate) type Head = ([u8; MAX_HEADER_LEN], usize);
 
 /// The magic numbers of frames that zstd passes over, but for their lowest four bits.
 const SKIPPABLE: u32 = 0x184d_2a50;
@@ -205,8 +205,8 @@ mod tests {
     fn check(stream: &[u8], raw_size: usize) -> Result<()> {
         check_stream(stream.len() as u64, raw_size as u64, |at| {
             let rest = stream.get(at as usize..).unwrap_or_default();
-            let len = rest.len().min(18);
-            let mut bytes = [0; 18];
+            let mut bytes = [0; MAX_HEADER_LEN];
+            let len = rest.len().min(bytes.len());
             bytes[..len].copy_from_slice(&rest[..len]);
             Ok((bytes, len))
         })

@@ -124,8 +124,8 @@ impl Reader {
     pub(super) fn check_stream(&self, wanted: &Wanted<'_>, raw_size: u64) -> Result<()> {
         let (start, stored_len) = (wanted.part.offset(), wanted.part.stored_len());
         codec::check_stream(stored_len, raw_size, |at| -> Result<Head> {
-            let mut head = [0; 18];
-            let len = stored_len.saturating_sub(at).min(18) as usize;
+            let mut head = [0; codec::MAX_HEADER_LEN];
+            let len = stored_len.saturating_sub(at).min(head.len() as u64) as usize;
             self.source_of(wanted).read(start + at.min(stored_len), &mut head[..len])?;
             Ok((head, len))
         })
