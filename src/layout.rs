@@ -154,6 +154,9 @@ impl Named for Layout {
     }
 }
 
+/// The most dimensions that a tensor has.
+pub(crate) const MAX_NDIM: usize = 64;
+
 /// The most components that a layout has.
 pub(crate) const MAX_ROLES: usize = 3;
 

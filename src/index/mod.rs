@@ -21,7 +21,7 @@ use hashbrown::HashTable;
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::{DType, Named};
 use crate::error::{Result, ensure};
-use crate::layout::{Frame, Layout, Role};
+use crate::layout::{Frame, Layout, MAX_NDIM, Role};
 use crate::metadata::Metadata;
 
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
@@ -254,10 +254,10 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `Limit` where a count passes what the records hold; `Shape` for more than 64 dimensions.
+    /// `Limit` where a count passes what the records hold; `Shape` for more than [`MAX_NDIM`] dimensions.
     fn close_tensor(&mut self, mark: Mark, name: &str, dtype: Symbol, layout: Symbol) -> Result<u32> {
         let ndim = self.dims.len() - mark.dims;
-        ensure!(ndim <= 64, Shape, "{ndim} dimensions, the limit is 64");
+        ensure!(ndim <= MAX_NDIM, Shape, "{ndim} dimensions, the limit is {MAX_NDIM}");
         let count = self.components.len() - mark.components;
         ensure!(count <= 255, Limit, "{count} components, the limit is 255");
         let start = u32::try_from(self.names.len());

@@ -12,6 +12,7 @@ use minicbor::Decoder;
 use minicbor::data::{Token, Type};
 
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
+use crate::layout::MAX_NDIM;
 use crate::metadata::{MAX_DEPTH, Metadata, Value};
 
 /// How deep generation 2 lets arrays and maps stand in each other.
@@ -130,7 +131,7 @@ impl<'b> Cbor<'b> {
     pub(super) fn shape(&mut self) -> Result<Vec<u64>> {
         let mut shape = Vec::new();
         self.array(|cbor| {
-            ensure!(shape.len() < 64, Shape, "more than 64 dimensions");
+            ensure!(shape.len() < MAX_NDIM, Shape, "more than {MAX_NDIM} dimensions");
             // One byte of the file may become eight.
             cbor.spend(size_of::<u64>())?;
             shape.push(cbor.uint()?);

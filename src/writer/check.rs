@@ -6,13 +6,14 @@ use super::{Component, MAX_LEVEL, Tensor};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
 use crate::index::{ComponentRecord, check_name};
-use crate::layout::{Frame, Layout, MAX_ROLES, Part};
+use crate::layout::{Frame, Layout, MAX_NDIM, MAX_ROLES, Part};
 use crate::metadata::{self, Metadata, Value};
 
 impl Tensor<'_> {
     pub(super) fn check(&self) -> Result<()> {
         check_name(self.name)?;
-        ensure!(self.shape.len() <= 64, Shape, "{} dimensions, the limit is 64", self.shape.len());
+        let ndim = self.shape.len();
+        ensure!(ndim <= MAX_NDIM, Shape, "{ndim} dimensions, the limit is {MAX_NDIM}");
         ensure!(
             (0..=MAX_LEVEL).contains(&self.level),
             Argument,
