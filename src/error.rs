@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Utf8 = 3,
     /// The file holds no tensor of this name.
     NotFound = 4,
-    /// A tensor of this name was added before.
+    /// A tensor of this name was added before, or two tensors of a file have one name.
     Duplicate = 5,
     /// An index, or a range of elements, lies outside what there is.
     Range = 6,
@@ -56,7 +56,8 @@ pub enum ErrorKind {
     Offset = 49,
     /// Two blobs overlap without being the same blob.
     Overlap = 50,
-    /// A component's byte count is not what shape and element type ask for.
+    /// A byte count is not what shape and element type ask for, or memory of the caller has another length than what is to
+    /// be read.
     Size = 51,
     /// An encoding record contradicts itself or the component.
     Encoding = 52,

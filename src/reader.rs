@@ -56,8 +56,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `FileNotFound`, `Io`: the operating system refuses. `Signature` to `Limit`: the file is no `.zt` file,
-    /// or damaged, or breaks a rule of the format; the message says which.
+    /// `FileNotFound`, `Io`, `Memory`: the operating system refuses. `Signature` to `Limit`, or `Duplicate`: the file
+    /// is no `.zt` file, or damaged, or breaks a rule of the format; the message says which.
     pub fn open(path: impl AsRef<Path>, options: ReadOptions) -> Result<Self> {
         let path = path.as_ref();
         let label = path.display().to_string();
@@ -70,7 +70,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// As [`Reader::open`].
+    /// As [`Reader::open`]; `FileNotFound` for a file that has shards, since nothing stands beside it.
     pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static, options: ReadOptions) -> Result<Self> {
         let label = "<memory>".to_owned();
         Self::new(Source::from_bytes(Box::new(bytes)), None, label.clone(), options)
@@ -145,7 +145,8 @@ impl Reader {
     /// # Errors
     ///
     /// `Range`: no such tensor. `UnknownDtype`, `UnknownLayout`, `UnknownEncoding`: it can only be read raw.
-    /// `Checksum`, `Frame`, `Sparse`: it is damaged. `Memory`, `Io`, `Truncated`.
+    /// `Checksum`, `Frame`, `Sparse`: it is damaged. `Layout`: verified data of a `zt/2` file holds a bool that is neither
+    /// 0 nor 1. `Memory`, `Io`, `Truncated`.
     pub fn read_many(&self, tensors: &[usize], verify: Option<bool>) -> Result<Batch> {
         self.wanted(tensors)
             .and_then(|wanted| self.load(&wanted, verify.unwrap_or(self.verify)))

@@ -139,7 +139,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// `Argument` if the metadata is nested too deep.
+    /// `Argument` if the metadata is nested too deep; `Memory`.
     pub fn memory(options: WriteOptions) -> Result<Self> {
         metadata::check(&options.metadata)?;
         Self::new(Sink::memory(), "<memory>".to_owned(), options)
@@ -194,8 +194,9 @@ impl Writer {
     /// # Errors
     ///
     /// `Name`, `Duplicate`, `Shape`, `Layout`, `Size`, `Sparse`, `Argument`: the tensor breaks a rule; the
-    /// writer goes on as if the call had not been made. `Io`: writing failed; the writer only accepts to be
-    /// dropped, and what stood under the file's name stays. `State`: finished or failed before.
+    /// writer goes on as if the call had not been made. `Io`, `Memory`: writing failed, `Limit`: the file would hold
+    /// more than an index can list; the writer only accepts to be dropped, and what stood under the file's name stays.
+    /// `State`: finished or failed before.
     pub fn add(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
         let checked = self.check_open().and_then(|()| self.check(tensors));
         let hashes = checked.map_err(|err| err.in_file(&self.label))?;
@@ -359,8 +360,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// `State` if the writer was finished or failed before; `Io` and its like if writing, flushing or renaming
-    /// failed, in which case what stood under the file's name stays.
+    /// `State` if the writer was finished or failed before. `Io`, `FileNotFound`, `Memory` if writing, flushing or renaming
+    /// failed, `Limit` for so many key-values that no reader takes the file: what stood under the file's name stays. One
+    /// failure comes after the file took its name: that the directory cannot be flushed, which the message says.
     pub fn finish(&mut self) -> Result<Option<Buffer>> {
         self.check_open().and_then(|()| self.close()).map_err(|err| err.in_file(&self.label))
     }

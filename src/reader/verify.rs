@@ -18,7 +18,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `Checksum` or `Frame` for the first damaged blob; `Cancelled`; `Io`, `Truncated`.
+    /// `Checksum` or `Frame` for the first damaged blob; `Layout` in a `zt/2` file for a bool that is neither 0 nor 1;
+    /// `Cancelled`; `Memory`, `Io`, `Truncated`.
     pub fn verify(&self, progress: impl FnMut(u64, u64) -> bool) -> Result<()> {
         let mut wanted: Vec<Wanted<'_>> = self
             .index
