@@ -223,6 +223,7 @@ element! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn codes_and_names_lead_back_to_their_row() {
@@ -234,6 +235,14 @@ mod tests {
         assert_eq!(DType::from_code(0), None);
         assert_eq!(DType::from_code(-1), None);
         assert_eq!(DType::from_code(TABLE.len() as i32 + 1), None);
+    }
+
+    #[test]
+    fn the_format_names_each_type() {
+        let (_, section) = include_str!("../docs/FORMAT.md").split_once("\n## 3. ").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let named: BTreeSet<&str> = section.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named, DType::all().map(DType::name).collect());
     }
 
     #[test]
