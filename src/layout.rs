@@ -175,7 +175,7 @@ impl Part {
 
 /// What is known of a tensor when its components are to be judged.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct Geometry<'a> {
     pub(crate) layout: Layout,
     pub(crate) dtype: DType,
     pub(crate) shape: &'a [u64],
@@ -191,7 +191,7 @@ pub(crate) fn element_count(shape: &[u64]) -> Option<u64> {
     Some(if shape.contains(&0) { 0 } else { product })
 }
 
-impl Frame<'_> {
+impl Geometry<'_> {
     /// Checks element types and byte counts of the components, which stand in the order of the layout's roles.
     pub(crate) fn check_parts(&self, parts: &[Part]) -> Result<()> {
         let Some(count) = element_count(self.shape) else {
@@ -356,7 +356,7 @@ impl Frame<'_> {
 }
 
 /// Checks that within each row the columns ascend, given unsigned values of one type that
-/// [`Frame::check_values`] found good.
+/// [`Geometry::check_values`] found good.
 pub(crate) fn check_rows_ascend(dtype: DType, columns: &[u8], rows: &[u8]) -> Result<()> {
     let width = dtype.size();
     for row in 1..rows.len() / width {
@@ -374,7 +374,7 @@ pub(crate) fn check_rows_ascend(dtype: DType, columns: &[u8], rows: &[u8]) -> Re
 }
 
 /// Checks that no two entries of a tensor in coordinates stand at the same place, given unsigned values of one type that
-/// [`Frame::check_values`] found good. It takes memory only where the entries do not ascend: eight bytes for each.
+/// [`Geometry::check_values`] found good. It takes memory only where the entries do not ascend: eight bytes for each.
 pub(crate) fn check_coordinates_differ(dtype: DType, indices: &[u8], shape: &[u64]) -> Result<()> {
     let width = dtype.size();
     let count = indices.len() / (width * shape.len());
@@ -477,8 +477,8 @@ mod tests {
         out
     }
 
-    fn csr(shape: &[u64]) -> Frame<'_> {
-        Frame { layout: Layout::SparseCsr, dtype: DType::Float32, shape, blocksize: None }
+    fn csr(shape: &[u64]) -> Geometry<'_> {
+        Geometry { layout: Layout::SparseCsr, dtype: DType::Float32, shape, blocksize: None }
     }
 
     #[test]
@@ -522,18 +522,18 @@ mod tests {
 
     #[test]
     fn index_values_stay_inside_the_shape() {
-        let check = |frame: Frame<'_>, values: &[i64], stored| {
-            frame
+        let check = |geometry: Geometry<'_>, values: &[i64], stored| {
+            geometry
                 .check_values(Role::Indices, DType::Int64, &bytes(values), 0, stored)
                 .map_err(|err| err.kind())
         };
         assert_eq!(check(csr(&[3, 4]), &[3, 0], 2), Ok(()));
         assert_eq!(check(csr(&[3, 4]), &[4], 1), Err(ErrorKind::Sparse));
         assert_eq!(check(csr(&[3, 4]), &[-1], 1), Err(ErrorKind::Sparse));
-        let coo = Frame { layout: Layout::SparseCoo, ..csr(&[3, 4]) };
+        let coo = Geometry { layout: Layout::SparseCoo, ..csr(&[3, 4]) };
         assert_eq!(check(coo, &[2, 0, 3, 3], 2), Ok(()));
         assert_eq!(check(coo, &[3, 0, 3, 3], 2), Err(ErrorKind::Sparse));
-        let bsc = Frame { layout: Layout::SparseBsc, blocksize: Some([3, 2]), ..csr(&[6, 4]) };
+        let bsc = Geometry { layout: Layout::SparseBsc, blocksize: Some([3, 2]), ..csr(&[6, 4]) };
         assert_eq!(check(bsc, &[1], 1), Ok(()));
         assert_eq!(check(bsc, &[2], 1), Err(ErrorKind::Sparse));
     }

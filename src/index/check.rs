@@ -135,9 +135,9 @@ impl TensorInfo<'_> {
             roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
             self.components().map(|part| part.role_name()).collect::<Vec<_>>()
         );
-        let Some(frame) = self.frame() else { return Ok(()) };
+        let Some(geometry) = self.geometry() else { return Ok(()) };
         // Whoever reads one component relies on it, even where another cannot be judged.
-        frame.check_shape()?;
+        geometry.check_shape()?;
         let mut parts = [Part::NOTHING; MAX_ROLES];
         for (place, part) in parts.iter_mut().zip(self.components()) {
             let (Some(dtype), Some(len)) = (part.dtype().known(), part.len_bytes()) else {
@@ -147,7 +147,7 @@ impl TensorInfo<'_> {
             };
             *place = Part { dtype, len };
         }
-        frame.check_parts(&parts[..roles.len()])
+        geometry.check_parts(&parts[..roles.len()])
     }
 }
 

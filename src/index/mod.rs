@@ -21,7 +21,7 @@ use hashbrown::HashTable;
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::dtype::{DType, Named};
 use crate::error::{Result, ensure};
-use crate::layout::{Frame, Layout, MAX_NDIM, Role};
+use crate::layout::{Geometry, Layout, MAX_NDIM, Role};
 use crate::metadata::Metadata;
 
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
@@ -450,10 +450,10 @@ impl<'a> TensorInfo<'a> {
     }
 
     /// What the rules of layouts need to know, if element type and layout are known.
-    pub(crate) fn frame(&self) -> Option<Frame<'a>> {
+    pub(crate) fn geometry(&self) -> Option<Geometry<'a>> {
         let (layout, dtype) = (self.layout().known()?, self.dtype().known()?);
         let blocksize = if layout.is_blocked() { self.blocksize() } else { None };
-        Some(Frame { layout, dtype, shape: self.shape(), blocksize })
+        Some(Geometry { layout, dtype, shape: self.shape(), blocksize })
     }
 }
 

@@ -70,20 +70,20 @@ impl<'a> Wanted<'a> {
 
     /// Checks the index values of a sparse layout, given the wanted bytes.
     pub(super) fn check_values(&self, bytes: &[u8]) -> Result<()> {
-        let (Some(frame), Known::Known(role), Some(dtype)) =
-            (self.tensor.frame(), self.part.role(), self.part.dtype().known())
+        let (Some(geometry), Known::Known(role), Some(dtype)) =
+            (self.tensor.geometry(), self.part.role(), self.part.dtype().known())
         else {
             return Ok(());
         };
         // Without the sizes of all components, none was checked when the file was opened.
         let is_known = |part: ComponentInfo<'_>| part.dtype().known().is_some() && part.len_bytes().is_some();
-        if frame.layout == Layout::Dense || !self.tensor.components().all(is_known) {
+        if geometry.layout == Layout::Dense || !self.tensor.components().all(is_known) {
             return Ok(());
         }
         let values = self.tensor.component(0);
         let Some(len) = values.and_then(|values| values.len_bytes()) else { return Ok(()) };
-        let stored = frame.stored_count(Part { dtype: frame.dtype, len })?;
-        frame.check_values(role, dtype, bytes, self.start / dtype.size() as u64, stored)
+        let stored = geometry.stored_count(Part { dtype: geometry.dtype, len })?;
+        geometry.check_values(role, dtype, bytes, self.start / dtype.size() as u64, stored)
     }
 }
 

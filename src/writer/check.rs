@@ -6,7 +6,7 @@ use super::{Component, MAX_LEVEL, Tensor};
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
 use crate::index::{ComponentRecord, check_name};
-use crate::layout::{Frame, Layout, MAX_NDIM, MAX_ROLES, Part};
+use crate::layout::{Geometry, Layout, MAX_NDIM, MAX_ROLES, Part};
 use crate::metadata::{self, Metadata, Value};
 
 impl Tensor<'_> {
@@ -35,27 +35,27 @@ impl Tensor<'_> {
             Argument,
             "the attribute \"blocksize\" is set by the size of blocks itself"
         );
-        let frame = Frame {
+        let geometry = Geometry {
             layout: self.layout,
             dtype: self.dtype,
             shape: self.shape,
             blocksize: self.effective_blocksize(),
         };
-        frame.check_shape()?;
+        geometry.check_shape()?;
         let mut parts = [Part::NOTHING; MAX_ROLES];
         for (place, component) in parts.iter_mut().zip(self.components) {
             *place = Part { dtype: component.dtype, len: component.bytes.len() as u64 };
         }
-        frame.check_parts(&parts[..roles.len()])?;
+        geometry.check_parts(&parts[..roles.len()])?;
         if self.dtype == DType::Bool {
             check_bools(self.components[0].bytes)?;
         }
         if self.layout == Layout::Dense {
             return Ok(());
         }
-        let stored = frame.stored_count(parts[0])?;
+        let stored = geometry.stored_count(parts[0])?;
         self.components.iter().zip(roles).try_for_each(|(component, role)| {
-            frame
+            geometry
                 .check_values(*role, component.dtype, component.bytes, 0, stored)
                 .map_err(|err| err.in_component(role.name()))
         })
