@@ -17,7 +17,7 @@ use super::buffer::ZtBatch;
 use super::guard::{guard, guard_value};
 use super::name::ZT_DENSE;
 use super::pointer::{array, array_mut, borrow};
-use super::reader::{ZtReader, tensor_numbers};
+use super::reader::{ZtReader, is_all, tensor_numbers};
 use super::writer::{ZtComponentSpec, ZtTensorSpec};
 use crate::dtype::{Class, DType};
 use crate::error::{Error, Result, ensure, fail};
@@ -270,8 +270,9 @@ fn numbered(at: usize, err: &Error) -> Error {
 /// more, may be written to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a
 /// sparse one, for one of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
 ///
-/// Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places. Reader and
-/// batch may be freed before the tensors.
+/// Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places, unless it is
+/// `out_objects` that is refused, or how many it has cannot be told: for a `count` that no array has, or where `tensors` is NULL,
+/// a wrong reader. Reader and batch may be freed before the tensors.
 /// Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
 /// interpreter's lock to be held. The tensors may be given up on any thread.
 /// Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
@@ -288,15 +289,21 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
 ) -> ZtStatus {
     guard(|| {
         // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?.reader();
+        let lent = unsafe { borrow(reader) };
+        let len = match &lent {
+            Ok(lent) if is_all(tensors, count) => lent.reader().index().len(),
+            _ => count,
+        };
+        // SAFETY: the caller lends the array.
+        let objects = unsafe { array_mut(out_objects, len, "out_objects") }?;
+        // Before anything else can fail, so that callers can always tell what was made.
+        objects.fill(ptr::null_mut());
+        let reader = lent?.reader();
         // SAFETY: the caller lends the array.
         let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
         // SAFETY: the caller lends a handle.
         let batch = unsafe { borrow(batch) }?.batch();
         let Some(wrap) = wrap else { fail!(Null, "wrap is NULL") };
-        // SAFETY: the caller lends the array.
-        let objects = unsafe { array_mut(out_objects, tensors.len(), "out_objects") }?;
-        objects.fill(ptr::null_mut());
         let mut parts = 0usize;
         for &number in &*tensors {
             parts += reader.tensor(number)?.components().len();

@@ -48,7 +48,12 @@ impl ZtReader {
     }
 }
 
-/// The numbers of tensors that a caller asks for; NULL and none stand for all of the file.
+/// Whether what a caller asks for is all tensors of the file: NULL and none stand for that.
+pub(super) fn is_all(tensors: *const usize, count: usize) -> bool {
+    tensors.is_null() && count == 0
+}
+
+/// The numbers of tensors that a caller asks for.
 ///
 /// # Safety
 ///
@@ -58,7 +63,7 @@ pub(super) unsafe fn tensor_numbers<'a>(
     tensors: *const usize,
     count: usize,
 ) -> Result<Cow<'a, [usize]>> {
-    if tensors.is_null() && count == 0 {
+    if is_all(tensors, count) {
         return Ok((0..reader.index().len()).collect());
     }
     // SAFETY: passed on.

@@ -609,10 +609,10 @@ static void test_dlpack_specs(void) {
 }
 
 static void test_dlpack_tensors(void) {
-    static const size_t dense[] = {DENSE, DENSE}, scalar = SCALAR, csr = CSR;
-    void *objects[SAMPLE_COUNT];
+    static const size_t dense[] = {DENSE, DENSE}, scalar = SCALAR, csr = CSR, beyond = SAMPLE_COUNT;
+    void *objects[SAMPLE_COUNT + 1];
     Made *made;
-    size_t i;
+    size_t i, at;
     reset();
     REFUSED(zt_dlpack_tensors(NULL, dense, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
     REFUSED(zt_dlpack_tensors(reader, NULL, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
@@ -633,6 +633,30 @@ static void test_dlpack_tensors(void) {
     REFUSED(zt_dlpack_tensors(reader, NULL, 0, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
     REFUSED(zt_dlpack_tensors(reader, &csr, 1, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
     REFUSED(zt_dlpack_tensors(reader, &scalar, 1, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+
+    /* Whatever is wrong, NULL stands where nothing was made, and nothing is written behind that. */
+#define LEAVES_NULL(count, call, wanted)                                   \
+    do {                                                                   \
+        for (at = 0; at <= SAMPLE_COUNT; at++) {                           \
+            objects[at] = &marker;                                         \
+        }                                                                  \
+        REFUSED(call, wanted);                                             \
+        for (at = 0; at <= SAMPLE_COUNT; at++) {                           \
+            CHECK(objects[at] == (at + 1 > (count) ? &marker : NULL));     \
+        }                                                                  \
+    } while (0)
+    LEAVES_NULL(1, zt_dlpack_tensors(reader, dense, 1, batch, NULL, objects), ZT_ERR_NULL);
+    LEAVES_NULL(1, zt_dlpack_tensors(reader, dense, 1, NULL, dlpack_make, objects), ZT_ERR_NULL);
+    LEAVES_NULL(1, zt_dlpack_tensors(NULL, dense, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
+    LEAVES_NULL(1, zt_dlpack_tensors(reader, NULL, 1, batch, dlpack_make, objects), ZT_ERR_NULL);
+    LEAVES_NULL(1, zt_dlpack_tensors(reader, &beyond, 1, batch, dlpack_make, objects), ZT_ERR_RANGE);
+    LEAVES_NULL(2, zt_dlpack_tensors(reader, dense, 2, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    LEAVES_NULL(1, zt_dlpack_tensors(reader, dense, 1, batch, make_nothing, objects), ZT_ERR_ARGUMENT);
+    LEAVES_NULL(SAMPLE_COUNT, zt_dlpack_tensors(reader, NULL, 0, NULL, dlpack_make, objects), ZT_ERR_NULL);
+    LEAVES_NULL(SAMPLE_COUNT, zt_dlpack_tensors(reader, NULL, 0, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+    LEAVES_NULL(0, zt_dlpack_tensors(NULL, NULL, 0, batch, dlpack_make, objects), ZT_ERR_NULL);
+    LEAVES_NULL(0, zt_dlpack_tensors(reader, dense, SIZE_MAX, batch, dlpack_make, objects), ZT_ERR_ARGUMENT);
+#undef LEAVES_NULL
 
     /* What was not made is nobody's: no leak, and no pointer to it. */
     objects[0] = &marker;
