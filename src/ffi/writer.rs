@@ -399,7 +399,7 @@ pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
 /// zt_writer_lend().
 /// Threads: one at a time.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
-/// ZT_ERR_MEMORY. On error `*out_buffer` is unchanged.
+/// ZT_ERR_MEMORY, ZT_ERR_LIMIT. On error `*out_buffer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_finish_memory(
