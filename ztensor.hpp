@@ -82,8 +82,9 @@ class View {
 public:
     /** No elements. */
     constexpr View() noexcept = default;
-    /** `size` elements at `data`. */
-    constexpr View(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /** `size` elements at `data`. A template, so that no number is taken for a pointer: to C++, 0 is one too. */
+    template <class Pointer, class = std::enable_if_t<std::is_convertible_v<Pointer, T *>>>
+    constexpr View(Pointer data, std::size_t size) noexcept : data_(data), size_(size) {}
     /** An array's elements. */
     template <std::size_t N>
     constexpr View(T (&array)[N]) noexcept : data_(array), size_(N) {}
@@ -165,6 +166,19 @@ struct Freed {
 };
 template <class Handle, void (*Free)(Handle *)>
 using Owned = std::unique_ptr<Handle, Freed<Handle, Free>>;
+
+/** Text for C, to which a NUL is the end: text that holds one is refused with `status`, not cut. */
+inline const char *c_text(const std::string &text, const char *what, ZtStatus status = ZT_ERR_ARGUMENT) {
+    if (text.find('\0') != std::string::npos) {
+        throw Error(status, std::string(what) + " holds a NUL, after \"" + text.c_str() + '"');
+    }
+    return text.c_str();
+}
+
+/** The same of text that is left out where it is empty. */
+inline const char *optional_c_text(const std::string &text, const char *what) {
+    return text.empty() ? nullptr : c_text(text, what);
+}
 
 /** Bytes as elements; their number has to come out even. */
 template <class T>
@@ -249,7 +263,7 @@ public:
     /** Opens a file: zt_reader_open(). */
     explicit Reader(const std::string &path, std::uint32_t flags = ZT_READ_MMAP, std::size_t threads = 0) {
         ZtReader *handle = nullptr;
-        check(zt_reader_open(path.c_str(), flags, threads, &handle));
+        check(zt_reader_open(detail::c_text(path, "the path"), flags, threads, &handle));
         handle_.reset(handle);
     }
 
@@ -276,6 +290,9 @@ public:
 
     /** The number of a tensor, or nothing if the file has none of this name. */
     std::optional<std::size_t> find(const std::string &name) const {
+        if (name.find('\0') != std::string::npos) {
+            return std::nullopt;  // C would look for what stands before the NUL.
+        }
         std::size_t number = 0;
         const ZtStatus status = zt_reader_find(handle_.get(), name.c_str(), &number);
         if (status == ZT_ERR_NOT_FOUND) {
@@ -288,7 +305,7 @@ public:
     /** The number of a tensor. Errors: ZT_ERR_NOT_FOUND. */
     std::size_t number(const std::string &name) const {
         std::size_t found = 0;
-        check(zt_reader_find(handle_.get(), name.c_str(), &found));
+        check(zt_reader_find(handle_.get(), detail::c_text(name, "the tensor's name", ZT_ERR_NOT_FOUND), &found));
         return found;
     }
 
@@ -346,6 +363,11 @@ public:
         check(zt_reader_read_many(handle_.get(), tensors.empty() ? nullptr : tensors.data(), tensors.size(), verify,
                                   &found));
         return Batch(found);
+    }
+
+    /** The same for numbers that stand in the call, as in read_many({0, 2}). */
+    Batch read_many(std::initializer_list<std::size_t> tensors, std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
+        return read_many(View<const std::size_t>(tensors.begin(), tensors.size()), verify);
     }
 
     /** Decodes components straight into memory of the caller: zt_reader_read_into(). */
@@ -418,14 +440,16 @@ public:
     explicit Writer(const std::string &path, const std::string &metadata = {}, std::uint32_t flags = ZT_FSYNC_AUTO,
                     std::size_t threads = 0) {
         ZtWriter *handle = nullptr;
-        check(zt_writer_create(path.c_str(), flags, threads, metadata.empty() ? nullptr : metadata.c_str(), &handle));
+        check(zt_writer_create(detail::c_text(path, "the path"), flags, threads,
+                               detail::optional_c_text(metadata, "the metadata"), &handle));
         handle_.reset(handle);
     }
 
     /** Begins a file in memory; finish_memory() gives its bytes. */
     static Writer in_memory(const std::string &metadata = {}, std::size_t threads = 0) {
         ZtWriter *handle = nullptr;
-        check(zt_writer_create_memory(ZT_FSYNC_AUTO, threads, metadata.empty() ? nullptr : metadata.c_str(), &handle));
+        check(zt_writer_create_memory(ZT_FSYNC_AUTO, threads, detail::optional_c_text(metadata, "the metadata"),
+                                      &handle));
         return Writer(handle);
     }
 

@@ -38,6 +38,13 @@ static_assert(!std::is_constructible_v<View<const float>, std::vector<double>>, 
 static_assert(ztensor::dtype_of<long>::value == ZT_INT64 && ztensor::dtype_of<long long>::value == ZT_INT64);
 static_assert(ztensor::dtype_of<unsigned char>::value == ZT_UINT8 && ztensor::dtype_of<bool>::value == ZT_BOOL);
 
+// Whether a number can stand where a pointer should: written out, 0 is both.
+template <class T, class = void>
+struct takes_zero : std::false_type {};
+template <class T>
+struct takes_zero<T, std::void_t<decltype(T{0, 1})>> : std::true_type {};
+static_assert(!takes_zero<View<const std::size_t>>::value && std::is_constructible_v<View<int>, int *, int>);
+
 static const std::vector<float> weights = {1, 2, 3, 4, 5, 6};
 static const std::array<float, 3> values = {1, 2, 3};
 static const std::array<std::int32_t, 3> columns = {0, 2, 1};
@@ -96,6 +103,11 @@ static void test_reading(const Reader &reader) {
     CHECK(batch.size() == 4 && batch.as<std::int64_t>(2)[1] == 2 && batch.as<float>(3)[5] == 6);
     CHECK(status_of([&] { batch.as<float>(4); }) == ZT_ERR_RANGE);
     CHECK(reader.read_many().size() == 6);
+    // A list of numbers is these numbers, 0 too.
+    CHECK(reader.read_many({0, 1}).size() == 2 && reader.read_many({0, 0}).size() == 2);
+    CHECK(reader.read_many({2}).size() == 3 && reader.read_many({0}, ZT_VERIFY_ON).as<float>(0)[5] == 6);
+    CHECK(reader.read_many({two, 1}).size() == 3 && reader.read_many({}).size() == 6);
+    CHECK(status_of([&] { reader.read_many({0, 9}); }) == ZT_ERR_RANGE);
 }
 
 static void test_verify(const Reader &reader) {
@@ -157,6 +169,23 @@ static void test_failures() {
     CHECK(ztensor::version() == EXPECTED_VERSION);
 }
 
+// A NUL ends text in C. What stands before it is not what was meant.
+static void test_text_with_a_nul(const Reader &reader) {
+    const std::string name("weights\0.bias", 13), path("nul\0.zt", 7), metadata("{\"a\":1}\0,\"b\":2}", 15);
+    CHECK(reader.find("weights") && reader.find(name) == std::nullopt);
+    CHECK(status_of([&] { reader.number(name); }) == ZT_ERR_NOT_FOUND);
+    CHECK(status_of([&] { reader.read(name); }) == ZT_ERR_NOT_FOUND);
+    CHECK(status_of([&] { Writer writer(path); }) == ZT_ERR_ARGUMENT && std::filesystem::is_empty("."));
+    CHECK(status_of([&] { Writer writer("nul", metadata); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { Writer::in_memory(metadata); }) == ZT_ERR_ARGUMENT);
+    Writer writer("nul");
+    CHECK(status_of([&] { writer.add_dense<float>(name, {6}, weights); }) == ZT_ERR_NAME);
+    CHECK(status_of([&] { writer.add_dense<float>("weights", {6}, weights, 0, metadata); }) == ZT_ERR_ARGUMENT);
+    writer.finish();
+    CHECK(status_of([&] { Reader opened(path); }) == ZT_ERR_ARGUMENT);
+    CHECK(std::filesystem::remove("nul"));
+}
+
 static void test_files() {
     {
         Writer abandoned("hpp.zt");
@@ -185,6 +214,7 @@ int main() {
         test_descriptions(reader);
         test_reading(reader);
         test_verify(reader);
+        test_text_with_a_nul(reader);
     }
     test_lifetimes(file);
     test_lent_memory();
