@@ -111,28 +111,22 @@ impl Value {
         }
     }
 
-    fn from_json(json: serde_json::Value) -> Result<Self> {
-        use serde_json::Value as Json;
-        Ok(match json {
-            Json::Null => Self::Nil,
-            Json::Bool(value) => Self::Bool(value),
-            Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-                (Some(value), _, _) => Self::Int(value),
-                (_, Some(value), _) => Self::UInt(value),
-                (_, _, Some(value)) if value.is_finite() => Self::Float(value),
-                _ => fail!(Argument, "metadata holds {number}, a number that is neither 64-bit nor finite"),
+    /// What this value, as it was read from JSON, stands for: keys are put in order, and objects of one key that begins with $
+    /// become what they spell. `what` holds the value.
+    fn untagged(self, what: &str) -> Result<Self> {
+        Ok(match self {
+            Self::Array(items) => {
+                Self::Array(items.into_iter().map(|item| item.untagged(what)).collect::<Result<_>>()?)
+            }
+            Self::Map(mut entries) => match entries.as_slice() {
+                [(key, value)] if key.starts_with('$') => from_tagged(key, value, what)?,
+                _ => {
+                    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+                    let untagged = |(key, value): (_, Self)| Ok((key, value.untagged(what)?));
+                    Self::Map(entries.into_iter().map(untagged).collect::<Result<_>>()?)
+                }
             },
-            Json::String(text) => Self::Str(text),
-            Json::Array(items) => Self::Array(items.into_iter().map(Self::from_json).collect::<Result<_>>()?),
-            Json::Object(object) => match object.iter().next() {
-                Some((key, value)) if object.len() == 1 && key.starts_with('$') => from_tagged(key, value)?,
-                _ => Self::Map(
-                    object
-                        .into_iter()
-                        .map(|(key, value)| Ok((key, Self::from_json(value)?)))
-                        .collect::<Result<_>>()?,
-                ),
-            },
+            other => other,
         })
     }
 }
@@ -145,29 +139,31 @@ fn repeated(entries: &[(String, Value)]) -> Option<&str> {
 }
 
 /// Reads the one-key objects that stand for what JSON cannot spell.
-fn from_tagged(key: &str, value: &serde_json::Value) -> Result<Value> {
-    let parsed = match key {
-        "$bytes" => value.as_str().and_then(unhex).map(Value::Bytes),
-        "$float" => value.as_str().and_then(|text| match text {
+fn from_tagged(key: &str, value: &Value, what: &str) -> Result<Value> {
+    let parsed = match (key, value) {
+        ("$bytes", Value::Str(text)) => unhex(text).map(Value::Bytes),
+        ("$float", Value::Str(text)) => match text.as_str() {
             "nan" => Some(Value::Float(f64::NAN)),
             "inf" => Some(Value::Float(f64::INFINITY)),
             "-inf" => Some(Value::Float(f64::NEG_INFINITY)),
             _ => None,
-        }),
-        "$ext" => value.as_array().and_then(|pair| match pair.as_slice() {
-            [tag, bytes] => Some(Value::Ext(tag.as_i64()?.try_into().ok()?, unhex(bytes.as_str()?)?)),
+        },
+        ("$ext", Value::Array(pair)) => match pair.as_slice() {
+            [Value::Int(tag), Value::Str(text)] => {
+                i8::try_from(*tag).ok().and_then(|tag| Some(Value::Ext(tag, unhex(text)?)))
+            }
             _ => None,
-        }),
+        },
         _ => None,
     };
-    parsed.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Argument,
-            format!(
-                "metadata holds an object of the one key {key:?}, which is reserved, with the value {value}"
-            ),
+    let Some(parsed) = parsed else {
+        fail!(
+            Argument,
+            "{what}: an object of the one key {key:?}, which is reserved, has the value {}",
+            value.to_json()
         )
-    })
+    };
+    Ok(parsed)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -190,31 +186,38 @@ pub fn to_json(metadata: &Metadata) -> String {
     serde_json::Value::Object(object).to_string()
 }
 
-/// Reads metadata from the text of a JSON object.
+/// Reads metadata from the text of a JSON object. Its integers beyond 64 bits become floats, as JSON has one type of number.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Argument`] if the text is not a JSON object, holds a number that MessagePack cannot, or
-/// stands over 64 levels deep.
+/// [`ErrorKind::Argument`] if the text is not a JSON object, holds one in which a key stands twice or a reserved key has
+/// a value of no meaning, or is nested deeper than can be read.
 pub fn from_json(text: &str) -> Result<Metadata> {
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|err| {
-        Error::new(ErrorKind::Argument, format!("metadata is not the text of a JSON object: {err}"))
-    })?;
-    object.into_iter().map(|(key, value)| Ok((key, Value::from_json(value)?))).collect()
+    read_json(text, "metadata")
 }
 
-/// Checks what a writer is about to store.
-pub(crate) fn check(metadata: &Metadata) -> Result<()> {
+/// As [`from_json`], of key-values that messages call `what`.
+pub(crate) fn read_json(text: &str, what: &str) -> Result<Metadata> {
+    // Read as a map of this crate's, which keeps both values of a key: serde_json's keeps the last.
+    let value: Value = serde_json::from_str(text).map_err(|err| {
+        Error::new(ErrorKind::Argument, format!("{what}: not the text of a JSON object: {err}"))
+    })?;
+    let Value::Map(entries) = value else { fail!(Argument, "{what}: not the text of a JSON object") };
+    entries.into_iter().map(|(key, value)| Ok((key, value.untagged(what)?))).collect()
+}
+
+/// Checks what a writer is about to store; `what` are the key-values.
+pub(crate) fn check(metadata: &Metadata, what: &str) -> Result<()> {
     for (key, value) in metadata {
         ensure!(
             value.depth() < MAX_DEPTH,
             Argument,
-            "metadata key {key:?} holds {} levels of arrays and maps, the limit is {}",
+            "{what}: the key {key:?} holds {} levels of arrays and maps, the limit is {}",
             value.depth(),
             MAX_DEPTH - 1
         );
         if let Some(twice) = value.repeated_key() {
-            fail!(Argument, "metadata key {key:?} holds a map in which the key {twice:?} stands twice");
+            fail!(Argument, "{what}: the key {key:?} holds a map in which the key {twice:?} stands twice");
         }
     }
     Ok(())
@@ -412,16 +415,56 @@ mod tests {
     #[test]
     fn depth_is_limited() {
         let deep = |levels| (0..levels).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
-        assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH - 1))])).is_ok());
-        assert!(check(&Metadata::from([("k".to_owned(), deep(MAX_DEPTH))])).is_err());
+        let checked = |levels| check(&Metadata::from([("k".to_owned(), deep(levels))]), "metadata");
+        assert!(checked(MAX_DEPTH - 1).is_ok());
+        assert!(checked(MAX_DEPTH).is_err());
     }
 
     #[test]
     fn a_key_stands_once_in_a_map() {
         let entry = |key: &str| (key.to_owned(), Value::Nil);
         let inside = |map| Metadata::from([("k".to_owned(), Value::Array(vec![Value::Map(map)]))]);
-        assert!(check(&inside(vec![entry("a"), entry("b")])).is_ok());
-        let err = check(&inside(vec![entry("a"), entry("b"), entry("a")])).unwrap_err();
+        assert!(check(&inside(vec![entry("a"), entry("b")]), "metadata").is_ok());
+        let err = check(&inside(vec![entry("a"), entry("b"), entry("a")]), "metadata").unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Argument);
+        for text in [
+            r#"{"a":1,"b":2,"a":1}"#,
+            r#"{"o":[{"a":1,"\u0061":2}]}"#,
+            r#"{"o":{"p":{"a":{},"b":0,"a":null}}}"#,
+            r#"{"o":{"$bytes":"00","$bytes":"00"}}"#,
+        ] {
+            let err = read_json(text, "attributes").unwrap_err();
+            assert_eq!(err.kind(), ErrorKind::Argument, "{text}");
+            let key = if text.contains('$') { "$bytes" } else { "a" };
+            let told = format!("the key {key:?} stands twice");
+            assert!(err.to_string().starts_with("attributes: ") && err.to_string().contains(&told), "{err}");
+        }
+        let twice = from_json(r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#).unwrap();
+        assert_eq!(to_json(&twice), r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#);
+    }
+
+    #[test]
+    fn json_is_stored_in_the_order_of_its_keys() {
+        let nested = |keys: [&str; 3]| {
+            let entries = keys.map(|key| (key.to_owned(), Value::Int(key.len() as i64)));
+            Metadata::from([("o".to_owned(), Value::Array(vec![Value::Map(entries.into())]))])
+        };
+        let found = from_json(r#"{"o":[{"b":1,"é":2,"$a":2}]}"#).unwrap();
+        assert_eq!(found, nested(["$a", "b", "é"]));
+    }
+
+    #[test]
+    fn numbers_of_json_are_integers_where_they_fit() {
+        for (text, value) in [
+            ("-9223372036854775808", Value::Int(i64::MIN)),
+            ("18446744073709551615", Value::UInt(u64::MAX)),
+            ("18446744073709551616", Value::Float(18_446_744_073_709_551_616.0)),
+            ("1.0", Value::Float(1.0)),
+            ("-0", Value::Float(-0.0)),
+        ] {
+            let found = from_json(&format!(r#"{{"n":{text}}}"#)).unwrap();
+            assert_eq!(found, Metadata::from([("n".to_owned(), value)]), "{text}");
+        }
+        assert_eq!(from_json(r#"{"n":1e400}"#).unwrap_err().kind(), ErrorKind::Argument);
     }
 }

@@ -129,7 +129,7 @@ impl Writer {
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let path = path.as_ref();
         let label = path.display().to_string();
-        metadata::check(&options.metadata)
+        metadata::check(&options.metadata, "metadata")
             .and_then(|()| Sink::create(path, options.fsync))
             .and_then(|sink| Self::new(sink, label.clone(), options))
             .map_err(|err| err.in_file(&label))
@@ -141,7 +141,7 @@ impl Writer {
     ///
     /// `Argument` if the metadata is nested too deep; `Memory`.
     pub fn memory(options: WriteOptions) -> Result<Self> {
-        metadata::check(&options.metadata)?;
+        metadata::check(&options.metadata, "metadata")?;
         Self::new(Sink::memory(), "<memory>".to_owned(), options)
     }
 

@@ -141,8 +141,10 @@ impl ZtWriter {
 /// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
 /// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
 /// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
-/// and NUL-terminated: the file's own key-values. They come back sorted by key. Objects of one key that begins with $ are
-/// what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
+/// and NUL-terminated: the file's own key-values. They come back sorted by key. A key stands once in an object. Objects of one
+/// key that begins with $ are what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
+/// JSON has one type of number: what is written as an integer is stored as one if 64 bits hold it, with or without a sign, and
+/// else as the nearest double.
 ///
 /// Ownership: the caller frees `*out_writer` with zt_writer_free().
 /// Threads: any.
@@ -232,7 +234,8 @@ impl ZtTensorSpec {
             return Ok(Metadata::new());
         }
         // SAFETY: passed on.
-        metadata::from_json(unsafe { text(self.attributes, self.attributes_len, "attributes") }?)
+        let text = unsafe { text(self.attributes, self.attributes_len, "attributes") }?;
+        metadata::read_json(text, "attributes")
     }
 
     /// Adds the tensor's name to an error.

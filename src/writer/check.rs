@@ -20,7 +20,7 @@ impl Tensor<'_> {
             "compression level {}, levels are 1 to {MAX_LEVEL}, or 0 for none",
             self.level
         );
-        metadata::check(&self.attributes)?;
+        metadata::check(&self.attributes, "attributes")?;
         let roles = self.layout.roles();
         ensure!(
             self.components.len() == roles.len(),

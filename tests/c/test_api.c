@@ -461,7 +461,8 @@ static void test_key_values_beyond_json(void) {
         "\"nested\":[{\"a\":null,\"b\":[true,1.5,18446744073709551615]}],\"nothing\":{}}";
     static const char *const refused[] = {"",       "[]",     "1",         "{",
                                           "{} {}",  "{'a'}",  "{\"a\":}",  "{\"a\":{\"$bytes\":\"0\"}}",
-                                          "{\"a\":{\"$other\":1}}"};
+                                          "{\"a\":{\"$other\":1}}", "{\"a\":1,\"a\":2}",
+                                          "{\"o\":[{\"a\":1,\"a\":1}]}"};
     ZtWriter *writer = NULL;
     ZtBuffer *file = NULL, *json = NULL;
     ZtReader *reader;
