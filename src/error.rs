@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -181,6 +182,11 @@ pub struct Place {
     pub component: Option<String>,
 }
 
+impl Place {
+    /// What stands for the path of a file in memory.
+    pub(crate) const MEMORY: &str = "<memory>";
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -219,6 +225,11 @@ impl Error {
     pub(crate) fn in_file(mut self, file: &str) -> Self {
         self.place.file.get_or_insert_with(|| file.to_owned());
         self
+    }
+
+    /// Names the file by its path, unless a more exact place was named before.
+    pub(crate) fn in_path(self, path: &Path) -> Self {
+        self.in_file(&path.display().to_string())
     }
 
     /// Names the tensor, unless a more exact place was named before.

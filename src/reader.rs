@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::path::Path;
 
 use crate::dtype::Element;
-use crate::error::{Cause, Error, ErrorKind, Result, fail};
+use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
 use crate::plan::Batch;
@@ -62,8 +62,8 @@ impl Reader {
         let path = path.as_ref();
         let label = path.display().to_string();
         Source::open(path, options.mode)
-            .and_then(|source| Self::new(source, Some(path), label.clone(), options))
-            .map_err(|err| err.in_file(&label))
+            .and_then(|source| Self::new(source, Some(path), label, options))
+            .map_err(|err| err.in_path(path))
     }
 
     /// Opens a file that is in memory. `options.mode` has no meaning then.
@@ -72,9 +72,8 @@ impl Reader {
     ///
     /// As [`Reader::open`]; `FileNotFound` for a file that has shards, since nothing stands beside it.
     pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static, options: ReadOptions) -> Result<Self> {
-        let label = "<memory>".to_owned();
-        Self::new(Source::from_bytes(Box::new(bytes)), None, label.clone(), options)
-            .map_err(|err| err.in_file(&label))
+        Self::new(Source::from_bytes(Box::new(bytes)), None, Place::MEMORY.to_owned(), options)
+            .map_err(|err| err.in_file(Place::MEMORY))
     }
 
     /// The path that was opened, or `<memory>`.

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use crate::codec::{Chooser, Filter, MIN_COMPRESSED_LEN};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up};
 use crate::dtype::{DType, Element};
-use crate::error::{Result, ensure, fail};
+use crate::error::{Place, Result, ensure, fail};
 use crate::index::{ComponentRecord, Index};
 use crate::layout::{Layout, Role};
 use crate::metadata::{self, Metadata};
@@ -131,8 +131,8 @@ impl Writer {
         let label = path.display().to_string();
         metadata::check(&options.metadata, "metadata")
             .and_then(|()| Sink::create(path, options.fsync))
-            .and_then(|sink| Self::new(sink, label.clone(), options))
-            .map_err(|err| err.in_file(&label))
+            .and_then(|sink| Self::new(sink, label, options))
+            .map_err(|err| err.in_path(path))
     }
 
     /// Begins a file in memory; [`Writer::finish`] gives its bytes.
@@ -141,8 +141,9 @@ impl Writer {
     ///
     /// `Argument` if the metadata is nested too deep; `Memory`.
     pub fn memory(options: WriteOptions) -> Result<Self> {
-        metadata::check(&options.metadata, "metadata")?;
-        Self::new(Sink::memory(), "<memory>".to_owned(), options)
+        metadata::check(&options.metadata, "metadata")
+            .and_then(|()| Self::new(Sink::memory(), Place::MEMORY.to_owned(), options))
+            .map_err(|err| err.in_file(Place::MEMORY))
     }
 
     fn new(mut sink: Sink, label: String, options: WriteOptions) -> Result<Self> {
@@ -159,6 +160,11 @@ impl Writer {
             chooser: None,
             state: State::Open,
         })
+    }
+
+    /// The path of the file, or `<memory>`.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// Writes a file in memory to memory that somebody lends, for as long as it fits there.

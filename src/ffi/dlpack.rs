@@ -20,8 +20,8 @@ use super::pointer::{array, array_mut, borrow};
 use super::reader::{ZtReader, is_all, tensor_numbers};
 use super::writer::{ZtComponentSpec, ZtTensorSpec};
 use crate::dtype::{Class, DType};
-use crate::error::{Error, Result, ensure, fail};
-use crate::index::Known;
+use crate::error::{Error, ErrorKind, Result, ensure, fail};
+use crate::index::{Known, TensorInfo};
 use crate::layout::{Layout, element_count};
 use crate::plan::Span;
 use crate::source::Buffer;
@@ -299,39 +299,42 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
         // Before anything else can fail, so that callers can always tell what was made.
         objects.fill(ptr::null_mut());
         let reader = lent?.reader();
-        // SAFETY: the caller lends the array.
-        let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
-        // SAFETY: the caller lends a handle.
-        let batch = unsafe { borrow(batch) }?.batch();
-        let Some(wrap) = wrap else { fail!(Null, "wrap is NULL") };
-        let mut parts = 0usize;
-        for &number in &*tensors {
-            parts += reader.tensor(number)?.components().len();
-        }
-        ensure!(
-            parts == batch.spans().len(),
-            Argument,
-            "the tensors have {parts} components, the batch {}",
-            batch.spans().len()
-        );
-        batch.use_all(|| {
-            let is_once = repeated(batch.spans());
-            let mut part = 0;
-            for (tensors, objects) in tensors.chunks(Block::LEN).zip(objects.chunks_mut(Block::LEN)) {
-                let mut dense = Vec::with_capacity(tensors.len());
-                for (&number, object) in tensors.iter().zip(objects) {
-                    let info = reader.tensor(number)?;
-                    let at = part;
-                    part += info.components().len();
-                    let is_dense = info.layout() == Known::Known(Layout::Dense);
-                    if let Some(dtype) = info.dtype().known().filter(|_| is_dense && is_once(at)) {
-                        dense.push((info.shape(), dtype, batch.buffer(at)?, object));
-                    }
-                }
-                Block::hand_out(dense, wrap)?;
+        let mut make = || {
+            // SAFETY: the caller lends the array.
+            let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
+            // SAFETY: the caller lends a handle.
+            let batch = unsafe { borrow(batch) }?.batch();
+            let Some(wrap) = wrap else { fail!(Null, "wrap is NULL") };
+            let mut parts = 0usize;
+            for &number in &*tensors {
+                parts += reader.tensor(number)?.components().len();
             }
-            Ok(())
-        })
+            ensure!(
+                parts == batch.spans().len(),
+                Argument,
+                "the tensors have {parts} components, the batch {}",
+                batch.spans().len()
+            );
+            batch.use_all(|| {
+                let is_once = repeated(batch.spans());
+                let mut part = 0;
+                for (tensors, objects) in tensors.chunks(Block::LEN).zip(objects.chunks_mut(Block::LEN)) {
+                    let mut dense = Vec::with_capacity(tensors.len());
+                    for (&number, object) in tensors.iter().zip(objects) {
+                        let info = reader.tensor(number)?;
+                        let at = part;
+                        part += info.components().len();
+                        let is_dense = info.layout() == Known::Known(Layout::Dense);
+                        if let Some(dtype) = info.dtype().known().filter(|_| is_dense && is_once(at)) {
+                            dense.push((info, dtype, batch.buffer(at)?, object));
+                        }
+                    }
+                    Block::hand_out(dense, wrap)?;
+                }
+                Ok(())
+            })
+        };
+        make().map_err(|err: Error| err.in_file(reader.label()))
     })
 }
 
@@ -361,19 +364,23 @@ impl Block {
 
     /// Has tensors made, each over a shape, an element type and memory that has so many bytes, and puts them in the places given.
     fn hand_out(
-        dense: Vec<(&[u64], DType, Buffer, &mut *mut c_void)>,
+        dense: Vec<(TensorInfo<'_>, DType, Buffer, &mut *mut c_void)>,
         wrap: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32,
     ) -> Result<()> {
-        let mut dims = Vec::with_capacity(dense.iter().map(|(shape, ..)| 2 * shape.len()).sum());
-        for (shape, dtype, memory, _) in &dense {
+        let refused = |info: &TensorInfo<'_>, message| {
+            Err(Error::new(ErrorKind::Argument, message).in_tensor(info.name()))
+        };
+        let mut dims = Vec::with_capacity(dense.iter().map(|(info, ..)| 2 * info.shape().len()).sum());
+        for (info, dtype, memory, _) in &dense {
+            let shape = info.shape();
             let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size() as u64));
-            ensure!(
-                bytes == Some(memory.len() as u64),
-                Argument,
-                "the shape {shape:?} of {} asks for other than the {} bytes of the batch",
-                dtype.name(),
-                memory.len()
-            );
+            if bytes != Some(memory.len() as u64) {
+                let (dtype, len) = (dtype.name(), memory.len());
+                let message = format!(
+                    "the shape {shape:?} of {dtype} asks for other than the {len} bytes of the batch"
+                );
+                return refused(info, message);
+            }
             dims.extend(shape.iter().map(|&dim| dim as i64));
             let strides = dims.len();
             dims.resize(strides + shape.len(), 0);
@@ -386,8 +393,8 @@ impl Block {
         let mut next_dims = dims.as_mut_ptr();
         let mut managed = Vec::with_capacity(dense.len());
         let mut objects = Vec::with_capacity(dense.len());
-        for (shape, dtype, memory, object) in dense {
-            let ndim = shape.len();
+        for (info, dtype, memory, object) in dense {
+            let ndim = info.shape().len();
             let (shape, strides) = (next_dims, next_dims.wrapping_add(ndim));
             next_dims = strides.wrapping_add(ndim);
             managed.push(UnsafeCell::new(Managed {
@@ -406,10 +413,10 @@ impl Block {
                 },
                 memory: Some(memory),
             }));
-            objects.push((object, dtype));
+            objects.push((object, info, dtype));
         }
         let block = Arc::new(Self { managed: managed.into(), _dims: dims });
-        for (managed, (object, dtype)) in block.managed.iter().zip(objects) {
+        for (managed, (object, info, dtype)) in block.managed.iter().zip(objects) {
             let managed = managed.get();
             // SAFETY: nobody else knows of this place yet.
             unsafe { (*managed).context = Arc::into_raw(block.clone()).cast_mut().cast() };
@@ -422,7 +429,7 @@ impl Block {
                     // SAFETY: it was handed out above, and nobody deleted it.
                     unsafe { delete(managed) };
                 }
-                fail!(Argument, "a tensor of {} cannot be made over DLPack", dtype.name());
+                return refused(&info, format!("a tensor of {} cannot be made over DLPack", dtype.name()));
             }
         }
         Ok(())

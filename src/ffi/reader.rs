@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use super::ZtStatus;
 use super::guard::{guard, guard_value};
 use super::pointer::{Out, array, borrow, free, handle, into_handle, path};
-use crate::error::{Result, ensure};
+use crate::error::{Place, Result, ensure};
 use crate::reader::{ReadOptions, Reader};
 use crate::source::Mode;
 
@@ -83,6 +83,19 @@ fn read_options(flags: u32, threads: usize) -> Result<ReadOptions> {
     })
 }
 
+/// Runs the body of a function that borrows a reader. Its errors name the file.
+///
+/// # Safety
+///
+/// `reader` is what the C caller passed under the function's contract.
+pub(super) unsafe fn with(reader: *const ZtReader, body: impl FnOnce(&ZtReader) -> Result<()>) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle.
+        let reader = unsafe { borrow(reader) }?;
+        body(reader).map_err(|err| err.in_file(reader.reader.label()))
+    })
+}
+
 /// Runs the body of a function that borrows a reader and gives one handle.
 ///
 /// # Safety
@@ -94,14 +107,14 @@ unsafe fn give<T>(
     name: &str,
     body: impl FnOnce(&Reader) -> Result<*mut T>,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let give = |reader: &ZtReader| {
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out, name) }?;
         out.set(body(&reader.reader)?);
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, give) }
 }
 
 /// Opens a local file and reads its index. No tensor is read yet.
@@ -135,7 +148,8 @@ pub unsafe extern "C" fn zt_reader_open(
         let path = unsafe { self::path(path) }?;
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_reader, "out_reader") }?;
-        out.set(ZtReader::handle(Reader::open(path, read_options(flags, threads)?)?));
+        let options = read_options(flags, threads).map_err(|err| err.in_path(path))?;
+        out.set(ZtReader::handle(Reader::open(path, options)?));
         Ok(())
     })
 }
@@ -164,7 +178,8 @@ pub unsafe extern "C" fn zt_reader_open_memory(
         let bytes: &'static [u8] = unsafe { array(data.cast(), len, "data") }?;
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_reader, "out_reader") }?;
-        out.set(ZtReader::handle(Reader::from_bytes(bytes, read_options(flags, threads)?)?));
+        let options = read_options(flags, threads).map_err(|err| err.in_file(Place::MEMORY))?;
+        out.set(ZtReader::handle(Reader::from_bytes(bytes, options)?));
         Ok(())
     })
 }

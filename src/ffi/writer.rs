@@ -10,7 +10,7 @@ use super::name::{ZtDtype, ZtLayout};
 use super::pointer::{Out, array, array_mut, borrow_mut, c_text, free, handle, into_handle, path, text};
 use super::table::Table;
 use crate::dtype::DType;
-use crate::error::{Error, Result, ensure, fail};
+use crate::error::{Error, Place, Result, ensure, fail};
 use crate::layout::Layout;
 use crate::metadata::{self, Metadata};
 use crate::sink::Fsync;
@@ -93,23 +93,22 @@ pub struct ZtTensorSpec {
     pub reserved: i32,
 }
 
-fn write_options(flags: u32, threads: usize, metadata: Option<&str>) -> Result<WriteOptions> {
+/// # Safety
+///
+/// `metadata_json` is NULL or a C string that the caller lends.
+unsafe fn write_options(flags: u32, threads: usize, metadata_json: *const c_char) -> Result<WriteOptions> {
     let fsync = match flags {
         ZT_FSYNC_AUTO => Fsync::Auto,
         ZT_FSYNC_ALWAYS => Fsync::Always,
         ZT_FSYNC_NEVER => Fsync::Never,
         other => fail!(Argument, "flags {other:#x} are none that a writer has"),
     };
-    let metadata = metadata.map_or_else(|| Ok(Metadata::new()), metadata::from_json)?;
+    let metadata = match metadata_json.is_null() {
+        true => Metadata::new(),
+        // SAFETY: passed on.
+        false => metadata::from_json(unsafe { c_text(metadata_json, "metadata_json") }?)?,
+    };
     Ok(WriteOptions { threads, fsync, metadata })
-}
-
-/// # Safety
-///
-/// `metadata` is NULL or a C string that the caller lends.
-unsafe fn optional_text<'a>(metadata: *const c_char, name: &str) -> Result<Option<&'a str>> {
-    // SAFETY: passed on.
-    if metadata.is_null() { Ok(None) } else { unsafe { c_text(metadata, name) }.map(Some) }
 }
 
 impl ZtWriter {
@@ -132,6 +131,19 @@ impl ZtWriter {
         self.is_poisoned = false;
         result
     }
+}
+
+/// Runs the body of a function that uses a writer. Its errors name the file.
+///
+/// # Safety
+///
+/// `writer` is what the C caller passed under the function's contract.
+unsafe fn with(writer: *mut ZtWriter, body: impl FnOnce(&mut ZtWriter) -> Result<()>) -> ZtStatus {
+    guard(|| {
+        // SAFETY: the caller lends a handle that no other call uses.
+        let writer = unsafe { borrow_mut(writer) }?;
+        body(writer).map_err(|err| err.in_file(writer.writer.label()))
+    })
 }
 
 /// Begins a file.
@@ -160,11 +172,13 @@ pub unsafe extern "C" fn zt_writer_create(
     out_writer: *mut *mut ZtWriter,
 ) -> ZtStatus {
     guard(|| {
-        // SAFETY: the caller lends C strings.
-        let (path, metadata) = unsafe { (self::path(path)?, optional_text(metadata_json, "metadata_json")?) };
+        // SAFETY: the caller lends a C string.
+        let path = unsafe { self::path(path) }?;
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_writer, "out_writer") }?;
-        let writer = Writer::create(path, write_options(flags, threads, metadata)?)?;
+        // SAFETY: the caller lends a C string.
+        let options = unsafe { write_options(flags, threads, metadata_json) };
+        let writer = Writer::create(path, options.map_err(|err| err.in_path(path))?)?;
         out.set(ZtWriter::handle(writer, false));
         Ok(())
     })
@@ -187,11 +201,11 @@ pub unsafe extern "C" fn zt_writer_create_memory(
     out_writer: *mut *mut ZtWriter,
 ) -> ZtStatus {
     guard(|| {
-        // SAFETY: the caller lends a C string.
-        let metadata = unsafe { optional_text(metadata_json, "metadata_json") }?;
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_writer, "out_writer") }?;
-        let writer = Writer::memory(write_options(flags, threads, metadata)?)?;
+        // SAFETY: the caller lends a C string.
+        let options = unsafe { write_options(flags, threads, metadata_json) };
+        let writer = Writer::memory(options.map_err(|err| err.in_file(Place::MEMORY))?)?;
         out.set(ZtWriter::handle(writer, true));
         Ok(())
     })
@@ -251,6 +265,14 @@ impl ZtTensorSpec {
         }
     }
 
+    /// Adds to an error the role of the component of this number, which the layout knows.
+    fn in_component(&self, err: Error, at: usize) -> Error {
+        match Layout::from_code(self.layout).and_then(|layout| layout.roles().get(at)) {
+            Some(role) => err.in_component(role.name()),
+            None => err,
+        }
+    }
+
     /// # Safety
     ///
     /// As for `name`.
@@ -300,8 +322,10 @@ unsafe fn components<'a>(specs: &[ZtTensorSpec]) -> Result<Table<Component<'a>>>
     let parts = specs.iter().flat_map(|spec| {
         // SAFETY: as above; what failed would have done so before.
         let parts = unsafe { spec.components() }.unwrap_or_default();
-        // SAFETY: as above.
-        parts.iter().map(move |part| unsafe { part.component() }.map_err(|err| unsafe { spec.locate(err) }))
+        parts.iter().enumerate().map(move |(at, part)| {
+            // SAFETY: as above.
+            unsafe { part.component().map_err(|err| spec.locate(spec.in_component(err, at))) }
+        })
     });
     Table::try_new(count, parts)
 }
@@ -330,9 +354,7 @@ pub unsafe extern "C" fn zt_writer_add(
     tensors: *const ZtTensorSpec,
     count: usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle that no other call uses.
-        let writer = unsafe { borrow_mut(writer) }?;
+    let body = |writer: &mut ZtWriter| {
         // SAFETY: the caller lends the array and what it points to.
         let specs = unsafe { array(tensors, count, "tensors") }?;
         // SAFETY: as above.
@@ -346,7 +368,9 @@ pub unsafe extern "C" fn zt_writer_add(
         });
         let tensors = Table::try_new(specs.len(), tensors)?;
         writer.call(|writer| writer.add(tensors.as_slice()))
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(writer, body) }
 }
 
 /// Lends memory to a writer: the file in memory is written there, from its first byte on, for as long as it fits. Then, as where
@@ -364,15 +388,15 @@ pub unsafe extern "C" fn zt_writer_add(
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_lend(writer: *mut ZtWriter, memory: *mut c_void, len: usize) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle that no other call uses.
-        let writer = unsafe { borrow_mut(writer) }?;
+    let body = |writer: &mut ZtWriter| {
         // SAFETY: the caller lends the bytes, which nobody else uses.
         let bytes = unsafe { array_mut(memory.cast::<u8>(), len, "memory") }?;
         // SAFETY: the caller keeps them until the writer and its buffer are freed.
         let memory = unsafe { Memory::lent(bytes) };
         writer.call(|writer| writer.lend(memory))
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(writer, body) }
 }
 
 /// Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
@@ -384,16 +408,16 @@ pub unsafe extern "C" fn zt_writer_lend(writer: *mut ZtWriter, memory: *mut c_vo
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle that no other call uses.
-        let writer = unsafe { borrow_mut(writer) }?;
+    let body = |writer: &mut ZtWriter| {
         ensure!(
             !writer.in_memory,
             Argument,
             "the file is in memory: zt_writer_finish_memory() gives its bytes"
         );
         writer.call(|writer| writer.finish().map(drop))
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(writer, body) }
 }
 
 /// Writes the index of a file in memory and gives the file's bytes.
@@ -409,16 +433,16 @@ pub unsafe extern "C" fn zt_writer_finish_memory(
     writer: *mut ZtWriter,
     out_buffer: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle that no other call uses.
-        let writer = unsafe { borrow_mut(writer) }?;
+    let body = |writer: &mut ZtWriter| {
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_buffer, "out_buffer") }?;
         ensure!(writer.in_memory, Argument, "the file is on disk: zt_writer_finish() finishes it");
         let Some(bytes) = writer.call(|writer| writer.finish())? else { fail!(State, "there is no file") };
         out.set(ZtBuffer::handle(bytes));
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(writer, body) }
 }
 
 /// Frees a writer. NULL is fine. A file that was not finished is abandoned: what stood under its name stays.

@@ -295,8 +295,15 @@ static void test_last_error(void) {
     pthread_barrier_destroy(&barrier);
 }
 
+/* Whether the last message begins so. */
+static int tells(const char *place) {
+    return strncmp(zt_last_error_message(), place, strlen(place)) == 0;
+}
+
 /* The message names the file, the tensor and the component where they are known. */
 static void test_messages_name_the_place(void) {
+    ZtTensor tensor;
+    ZtComponent components[2];
     size_t len;
     unsigned char *bytes = copy_sample(&len);
     ZtReader *reader = open_memory(bytes, len, 0);
@@ -306,13 +313,60 @@ static void test_messages_name_the_place(void) {
     CHECK_STATUS(zt_reader_tensors(reader, &tensors, &count), ZT_OK);
     bytes[tensors[CSR].components[1].offset] ^= 1;
     CHECK_REFUSED(zt_reader_read(reader, CSR, 1, ZT_VERIFY_ON, &buffer), buffer, ZT_ERR_CHECKSUM);
-    CHECK(strstr(zt_last_error_message(), "csr") != NULL);
-    CHECK(strstr(zt_last_error_message(), "indices") != NULL);
+    CHECK(tells("<memory>: tensor \"csr\", component \"indices\": "));
+    CHECK_STATUS(zt_reader_describe(reader, CSR, &tensor, components, 2), ZT_ERR_SIZE);
+    CHECK(tells("<memory>: tensor \"csr\": "));
+    CHECK_REFUSED(zt_reader_read(reader, CSR, 1, 99, &buffer), buffer, ZT_ERR_ARGUMENT);
+    CHECK(tells("<memory>: "));
     zt_reader_free(reader);
     free(bytes);
     reader = UNTOUCHED(ZtReader);
     CHECK_REFUSED(zt_reader_open("no-such-file.zt", 0, 0, &reader), reader, ZT_ERR_FILE_NOT_FOUND);
-    CHECK(strstr(zt_last_error_message(), "no-such-file.zt") != NULL);
+    CHECK(tells("no-such-file.zt: "));
+    CHECK_REFUSED(zt_reader_open("no-such-file.zt", 99, 0, &reader), reader, ZT_ERR_ARGUMENT);
+    CHECK(tells("no-such-file.zt: "));
+    CHECK_REFUSED(zt_reader_open_memory("", 0, 99, 0, &reader), reader, ZT_ERR_ARGUMENT);
+    CHECK(tells("<memory>: "));
+}
+
+/* What is wrong with the arguments of a writer is told with its file too. */
+static void test_messages_of_writers_name_the_place(void) {
+    ZtWriter *writer = UNTOUCHED(ZtWriter);
+    ZtBuffer *file = UNTOUCHED(ZtBuffer);
+    ZtComponentSpec parts[3];
+    ZtTensorSpec spec;
+    CHECK_REFUSED(zt_writer_create("told.zt", 99, 0, NULL, &writer), writer, ZT_ERR_ARGUMENT);
+    CHECK(tells("told.zt: "));
+    CHECK_REFUSED(zt_writer_create("told.zt", 0, 0, "[", &writer), writer, ZT_ERR_ARGUMENT);
+    CHECK(tells("told.zt: metadata: "));
+    CHECK_REFUSED(zt_writer_create("told.zt", 0, 0, "{\"\377\":1}", &writer), writer, ZT_ERR_UTF8);
+    CHECK(tells("told.zt: "));
+    CHECK_REFUSED(zt_writer_create_memory(0, 0, "{\"a\":1,\"a\":1}", &writer), writer, ZT_ERR_ARGUMENT);
+    CHECK(tells("<memory>: metadata: "));
+    CHECK_STATUS(zt_writer_create("told.zt", 0, 1, NULL, &writer), ZT_OK);
+#define REFUSED(change, wanted, place)                         \
+    do {                                                       \
+        spec = sample_spec(&sample[CSR], CSR, parts);          \
+        change;                                                \
+        CHECK_STATUS(zt_writer_add(writer, &spec, 1), wanted); \
+        CHECK(tells("told.zt: " place));                       \
+    } while (0)
+    REFUSED(spec.dtype = 99, ZT_ERR_UNKNOWN_DTYPE, "tensor \"csr\": ");
+    REFUSED(spec.layout = 99, ZT_ERR_UNKNOWN_LAYOUT, "tensor \"csr\": ");
+    REFUSED(spec.reserved = 1, ZT_ERR_ARGUMENT, "tensor \"csr\": ");
+    REFUSED(spec.components = NULL, ZT_ERR_NULL, "tensor \"csr\": ");
+    REFUSED((spec.attributes = "[", spec.attributes_len = 1), ZT_ERR_ARGUMENT, "tensor \"csr\": attributes: ");
+    REFUSED(spec.name = "cs\377", ZT_ERR_UTF8, "a tensor's name ");
+    REFUSED(parts[1].dtype = 99, ZT_ERR_UNKNOWN_DTYPE, "tensor \"csr\", component \"indices\": ");
+    REFUSED(parts[2].reserved = 1, ZT_ERR_ARGUMENT, "tensor \"csr\", component \"indptr\": ");
+    REFUSED(parts[0].data = NULL, ZT_ERR_NULL, "tensor \"csr\", component \"values\": ");
+    REFUSED((parts[0].data = NULL, spec.layout = 99), ZT_ERR_NULL, "tensor \"csr\": ");
+#undef REFUSED
+    CHECK_STATUS(zt_writer_add(writer, NULL, 1), ZT_ERR_NULL);
+    CHECK(tells("told.zt: "));
+    CHECK_REFUSED(zt_writer_finish_memory(writer, &file), file, ZT_ERR_ARGUMENT);
+    CHECK(tells("told.zt: "));
+    zt_writer_free(writer);
 }
 
 /* ---------------------------------------------------------------- what a reader tells */
@@ -1772,6 +1826,7 @@ int main(void) {
     test_status_names();
     test_names_of_codes();
     test_messages_name_the_place();
+    test_messages_of_writers_name_the_place();
     test_descriptions();
     test_checksums();
     test_key_values();

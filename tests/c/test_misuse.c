@@ -662,6 +662,7 @@ static void test_dlpack_tensors(void) {
     objects[0] = &marker;
     REFUSED(zt_dlpack_tensors(reader, dense, 1, batch, make_nothing, objects), ZT_ERR_ARGUMENT);
     CHECK(objects[0] == NULL);
+    CHECK(strstr(zt_last_error_message(), "<memory>: tensor \"dense\": ") == zt_last_error_message());
     CHECK_STATUS(zt_dlpack_tensors(reader, dense, 1, batch, dlpack_make, objects), ZT_OK);
     made = (Made *)objects[0];
     CHECK(made != NULL && made->major == 1);

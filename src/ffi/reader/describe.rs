@@ -2,14 +2,13 @@
 
 use std::ffi::c_char;
 
-use super::{ZtReader, give};
+use super::{ZtReader, give, with};
 use crate::dtype::DType;
-use crate::error::{Result, ensure};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::ZtStatus;
 use crate::ffi::buffer::ZtBuffer;
-use crate::ffi::guard::guard;
 use crate::ffi::name::{ZT_RAW, ZT_ZSTD, ZtDtype, ZtEncoding, ZtFilter, ZtLayout, ZtRole};
-use crate::ffi::pointer::{Out, borrow, c_text};
+use crate::ffi::pointer::{Out, c_text};
 use crate::ffi::table::Table;
 use crate::index::{ComponentInfo, Encoding, Frames, Index, TensorInfo};
 use crate::metadata::{self, Metadata};
@@ -189,9 +188,7 @@ pub unsafe extern "C" fn zt_reader_tensors(
     out_tensors: *mut *const ZtTensor,
     out_count: *mut usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the places for the results.
         let (tensors, count) =
             unsafe { (Out::new(out_tensors, "out_tensors")?, Out::new(out_count, "out_count")?) };
@@ -199,7 +196,9 @@ pub unsafe extern "C" fn zt_reader_tensors(
         tensors.set(descriptions.as_ptr());
         count.set(descriptions.len());
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Describes one tensor.
@@ -220,14 +219,15 @@ pub unsafe extern "C" fn zt_reader_describe(
     out_components: *mut ZtComponent,
     capacity: usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_tensor, "out_tensor") }?;
         let info = reader.reader.tensor(tensor)?;
         let count = info.components().len();
-        ensure!(count <= capacity, Size, "the tensor has {count} components, there is room for {capacity}");
+        if count > capacity {
+            let message = format!("the tensor has {count} components, there is room for {capacity}");
+            return Err(Error::new(ErrorKind::Size, message).in_tensor(info.name()));
+        }
         for (at, part) in info.components().enumerate() {
             // SAFETY: the caller lends an array of `capacity` structs, and `at` is below it.
             let place = unsafe { Out::new(out_components.wrapping_add(at), "out_components") }?;
@@ -235,7 +235,9 @@ pub unsafe extern "C" fn zt_reader_describe(
         }
         out.set(describe_tensor(&info, reader.reader.index().names(), out_components));
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Tells which components are the same blob, as those of tied weights are: a number for each component of all tensors, in
@@ -252,9 +254,7 @@ pub unsafe extern "C" fn zt_reader_shares(
     out_shares: *mut *const u64,
     out_count: *mut usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the places for the results.
         let (shares, count) =
             unsafe { (Out::new(out_shares, "out_shares")?, Out::new(out_count, "out_count")?) };
@@ -262,7 +262,9 @@ pub unsafe extern "C" fn zt_reader_shares(
         shares.set(found.as_ptr());
         count.set(found.len());
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Gives the names of all tensors in one piece of text, in the order written, each followed by a NUL.
@@ -277,16 +279,16 @@ pub unsafe extern "C" fn zt_reader_names(
     out_names: *mut *const c_char,
     out_len: *mut usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the places for the results.
         let (names, len) = unsafe { (Out::new(out_names, "out_names")?, Out::new(out_len, "out_len")?) };
         let text = reader.reader.index().names();
         names.set(text.as_ptr().cast());
         len.set(text.len());
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Finds the number of the tensor of a name. It takes the same time however many there are.
@@ -301,16 +303,16 @@ pub unsafe extern "C" fn zt_reader_find(
     name: *const c_char,
     out_tensor: *mut usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends a C string.
         let name = unsafe { c_text(name, "name") }?;
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_tensor, "out_tensor") }?;
         out.set(reader.reader.find(name)?);
         Ok(())
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Gives the checksum that the file states of a component, as text: the algorithm, a colon, and the value in hexadecimal, such

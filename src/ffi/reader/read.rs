@@ -2,12 +2,11 @@
 
 use std::ffi::c_void;
 
-use super::{ZtReader, give, tensor_numbers};
+use super::{ZtReader, give, tensor_numbers, with};
 use crate::error::{Result, fail};
 use crate::ffi::ZtStatus;
 use crate::ffi::buffer::{ZtBatch, ZtBuffer};
-use crate::ffi::guard::guard;
-use crate::ffi::pointer::{array, array_mut, borrow};
+use crate::ffi::pointer::{array, array_mut};
 use crate::reader::Reader;
 
 /// Check raw data as the reader was opened.
@@ -159,9 +158,7 @@ pub unsafe extern "C" fn zt_reader_read_into(
     count: usize,
     verify: i32,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the array.
         let targets = unsafe { array(targets, count, "targets") }?;
         let targets = targets
@@ -173,7 +170,9 @@ pub unsafe extern "C" fn zt_reader_read_into(
             })
             .collect::<Result<Vec<_>>>()?;
         reader.reader.read_into(targets, verify_option(verify)?)
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Reads elements of a component, as zt_reader_read_range() does, into memory of the caller.
@@ -195,13 +194,13 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
     data: *mut c_void,
     len: usize,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the memory.
         let out = unsafe { array_mut(data.cast::<u8>(), len, "data") }?;
         reader.reader.read_range_into(tensor, component, first, count, out, verify_option(verify)?)
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
 
 /// Checks every blob of the file against its checksum, on several threads.
@@ -219,13 +218,13 @@ pub unsafe extern "C" fn zt_reader_verify(
     progress: ZtProgress,
     user: *mut c_void,
 ) -> ZtStatus {
-    guard(|| {
-        // SAFETY: the caller lends a handle.
-        let reader = unsafe { borrow(reader) }?;
+    let body = |reader: &ZtReader| {
         reader.reader.verify(|done, total| match progress {
             // SAFETY: the caller vouches for the callback and for `user`.
             Some(progress) => unsafe { progress(done, total, user) == 0 },
             None => true,
         })
-    })
+    };
+    // SAFETY: passed on.
+    unsafe { with(reader, body) }
 }
