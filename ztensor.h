@@ -88,8 +88,8 @@
  *   was freed may be gone by then, or hold anything, a new handle too. A pointer that never was a handle cannot be told for
  *   certain, nor one that another thread is freeing. Functions that return no status give 0 or NULL for such a handle, and
  *   _free leaves it alone.
- * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
- *   apart for each thread.
+ * - **Threads.** Any number of threads may use one reader, or one writer, whose calls wait for each other. Error messages
+ *   are kept apart for each thread.
  * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
  *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
  *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the
@@ -173,9 +173,9 @@ typedef struct ZtBatch ZtBatch;
  *
  * Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
  * file's name before zt_writer_finish().
- * Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
- * several. After fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the
- * parent's file alone. A file in memory is in both.
+ * Threads: any number may use one writer; their calls wait for each other, and the work inside is spread over several. After
+ * fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the parent's file alone.
+ * A file in memory is in both, unless another thread was in a call on it at that moment: then the child cannot use its copy.
  */
 typedef struct ZtWriter ZtWriter;
 
@@ -1410,8 +1410,9 @@ typedef struct {
  *
  * It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
  * stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
- * `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
- * is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
+ * `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. A relative one is looked up now: the
+ * file comes there, whatever the current directory is by then. What is there must be a regular file, and is replaced with its
+ * mode kept. `flags` is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
  * has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
  * and NUL-terminated: the file's own key-values. They come back sorted by key. A key stands once in an object. Objects of one
  * key that begins with $ are what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
@@ -1452,7 +1453,7 @@ ZtStatus zt_writer_create_memory(uint32_t flags,
  * The data is read during the call and not kept; it is neither copied nor converted.
  *
  * Ownership: `count` specs at `tensors`, and all that they point to, stay the caller's.
- * Threads: one at a time.
+ * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
  * ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
  * ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
@@ -1474,7 +1475,7 @@ ZtStatus zt_writer_add(ZtWriter *writer,
  *
  * Ownership: `memory` stays the caller's. Nobody else uses it until the writer, and the buffer that it gave, are freed, or other
  * memory is in use.
- * Threads: one at a time.
+ * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before).
  * Since: ABI 1.
  */
@@ -1485,7 +1486,7 @@ ZtStatus zt_writer_lend(ZtWriter *writer,
 /**
  * Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
  *
- * Threads: one at a time.
+ * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
  * ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: what stood under the file's name stays. One failure comes
  * after the file took its name: that the directory cannot be flushed, which the message says.
@@ -1498,7 +1499,7 @@ ZtStatus zt_writer_finish(ZtWriter *writer);
  *
  * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer. Its bytes may be in the memory of
  * zt_writer_lend().
- * Threads: one at a time.
+ * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
  * ZT_ERR_MEMORY, ZT_ERR_LIMIT. On error `*out_buffer` is unchanged.
  * Since: ABI 1.

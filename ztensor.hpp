@@ -15,7 +15,7 @@
  * What a function does, what it asks for and which statuses it can meet is said in ztensor.h, at the C function that it
  * is named after. Where C answers a status other than ZT_OK, this throws ztensor::Error. Objects are moved, not copied;
  * one that was moved from can only be assigned to or destroyed. Threads may do with an object what they may with its
- * handle: share a Reader, and use a Writer one at a time.
+ * handle: share it, until it is destroyed or moved from.
  */
 #ifndef ZTENSOR_HPP
 #define ZTENSOR_HPP

@@ -88,8 +88,8 @@
  *   was freed may be gone by then, or hold anything, a new handle too. A pointer that never was a handle cannot be told for
  *   certain, nor one that another thread is freeing. Functions that return no status give 0 or NULL for such a handle, and
  *   _free leaves it alone.
- * - **Threads.** Any number of threads may use one reader. A writer is used by one at a time. Error messages are kept
- *   apart for each thread.
+ * - **Threads.** Any number of threads may use one reader, or one writer, whose calls wait for each other. Error messages
+ *   are kept apart for each thread.
  * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
  *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
  *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the

@@ -65,16 +65,6 @@ pub(super) unsafe fn borrow<'a, T: Handle>(handle: *const T) -> Result<&'a T> {
     unsafe { tagged(handle.cast_mut()).map(|tagged| &(*tagged).handle) }
 }
 
-/// A handle that C lends to be changed.
-///
-/// # Safety
-///
-/// As [`borrow`]; no other call uses the handle meanwhile.
-pub(super) unsafe fn borrow_mut<'a, T: Handle>(handle: *mut T) -> Result<&'a mut T> {
-    // SAFETY: passed on; the tag says that a `Tagged<T>` is there, and it is exclusive by contract.
-    unsafe { tagged(handle).map(|tagged| &mut (*tagged).handle) }
-}
-
 /// Takes a handle back from C and drops it. NULL, and what is visibly no such handle, is left alone.
 ///
 /// # Safety

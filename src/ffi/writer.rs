@@ -2,12 +2,13 @@
 
 use std::ffi::{c_char, c_void};
 use std::process;
+use std::sync::Mutex;
 
 use super::ZtStatus;
 use super::buffer::ZtBuffer;
 use super::guard::{guard, guard_value};
 use super::name::{ZtDtype, ZtLayout};
-use super::pointer::{Out, array, array_mut, borrow_mut, c_text, free, handle, into_handle, path, text};
+use super::pointer::{Out, array, array_mut, borrow, c_text, free, handle, into_handle, path, text};
 use super::table::Table;
 use crate::dtype::DType;
 use crate::error::{Error, Place, Result, ensure, fail};
@@ -28,16 +29,16 @@ pub const ZT_FSYNC_NEVER: u32 = 2;
 ///
 /// Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
 /// file's name before zt_writer_finish().
-/// Threads: used by one thread at a time; it may be handed from one to another. The work inside is spread over
-/// several. After fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the
-/// parent's file alone. A file in memory is in both.
+/// Threads: any number may use one writer; their calls wait for each other, and the work inside is spread over several. After
+/// fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the parent's file alone.
+/// A file in memory is in both, unless another thread was in a call on it at that moment: then the child cannot use its copy.
 pub struct ZtWriter {
-    writer: Writer,
+    /// Poisoned by a panic.
+    writer: Mutex<Writer>,
+    label: String,
     in_memory: bool,
     /// The process that began the file.
     process: u32,
-    /// Set while a call is at work, and so after a panic.
-    is_poisoned: bool,
 }
 handle!(ZtWriter, b"ztwriter", "ZtWriter");
 
@@ -112,8 +113,9 @@ unsafe fn write_options(flags: u32, threads: usize, metadata_json: *const c_char
 }
 
 impl ZtWriter {
-    fn handle(writer: Writer, in_memory: bool) -> *mut Self {
-        into_handle(Self { writer, in_memory, process: process::id(), is_poisoned: false })
+    fn new(writer: Writer, in_memory: bool) -> Self {
+        let label = writer.label().to_owned();
+        Self { writer: Mutex::new(writer), label, in_memory, process: process::id() }
     }
 
     /// Whether this is the copy of a writer that a fork left in the child. Were it to write, that would go into the file
@@ -122,14 +124,13 @@ impl ZtWriter {
         !self.in_memory && self.process != process::id()
     }
 
-    /// Runs a call. If it panics, the writer is poisoned and accepts no further one.
-    fn call<T>(&mut self, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
-        ensure!(!self.is_poisoned, State, "an earlier call met a defect; the writer can only be freed");
+    /// Runs a call, once those of other threads are through. If it panics, the writer is poisoned and accepts no further one.
+    fn call<T>(&self, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
         ensure!(!self.is_copy(), State, "the writer belongs to the process that this one was forked from");
-        self.is_poisoned = true;
-        let result = body(&mut self.writer);
-        self.is_poisoned = false;
-        result
+        let Ok(mut writer) = self.writer.lock() else {
+            fail!(State, "an earlier call met a defect; the writer can only be freed")
+        };
+        body(&mut writer)
     }
 }
 
@@ -138,11 +139,11 @@ impl ZtWriter {
 /// # Safety
 ///
 /// `writer` is what the C caller passed under the function's contract.
-unsafe fn with(writer: *mut ZtWriter, body: impl FnOnce(&mut ZtWriter) -> Result<()>) -> ZtStatus {
+unsafe fn with(writer: *const ZtWriter, body: impl FnOnce(&ZtWriter) -> Result<()>) -> ZtStatus {
     guard(|| {
-        // SAFETY: the caller lends a handle that no other call uses.
-        let writer = unsafe { borrow_mut(writer) }?;
-        body(writer).map_err(|err| err.in_file(writer.writer.label()))
+        // SAFETY: the caller lends a handle.
+        let writer = unsafe { borrow(writer) }?;
+        body(writer).map_err(|err| err.in_file(&writer.label))
     })
 }
 
@@ -150,8 +151,9 @@ unsafe fn with(writer: *mut ZtWriter, body: impl FnOnce(&mut ZtWriter) -> Result
 ///
 /// It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
 /// stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
-/// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. `flags`
-/// is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
+/// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. A relative one is looked up now: the
+/// file comes there, whatever the current directory is by then. What is there must be a regular file, and is replaced with its
+/// mode kept. `flags` is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
 /// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
 /// and NUL-terminated: the file's own key-values. They come back sorted by key. A key stands once in an object. Objects of one
 /// key that begins with $ are what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
@@ -179,7 +181,7 @@ pub unsafe extern "C" fn zt_writer_create(
         // SAFETY: the caller lends a C string.
         let options = unsafe { write_options(flags, threads, metadata_json) };
         let writer = Writer::create(path, options.map_err(|err| err.in_path(path))?)?;
-        out.set(ZtWriter::handle(writer, false));
+        out.set(into_handle(ZtWriter::new(writer, false)));
         Ok(())
     })
 }
@@ -206,7 +208,7 @@ pub unsafe extern "C" fn zt_writer_create_memory(
         // SAFETY: the caller lends a C string.
         let options = unsafe { write_options(flags, threads, metadata_json) };
         let writer = Writer::memory(options.map_err(|err| err.in_file(Place::MEMORY))?)?;
-        out.set(ZtWriter::handle(writer, true));
+        out.set(into_handle(ZtWriter::new(writer, true)));
         Ok(())
     })
 }
@@ -342,7 +344,7 @@ fn dtype(code: ZtDtype) -> Result<DType> {
 /// The data is read during the call and not kept; it is neither copied nor converted.
 ///
 /// Ownership: `count` specs at `tensors`, and all that they point to, stay the caller's.
-/// Threads: one at a time.
+/// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
 /// ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
 /// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
@@ -354,7 +356,7 @@ pub unsafe extern "C" fn zt_writer_add(
     tensors: *const ZtTensorSpec,
     count: usize,
 ) -> ZtStatus {
-    let body = |writer: &mut ZtWriter| {
+    let body = |writer: &ZtWriter| {
         // SAFETY: the caller lends the array and what it points to.
         let specs = unsafe { array(tensors, count, "tensors") }?;
         // SAFETY: as above.
@@ -383,12 +385,12 @@ pub unsafe extern "C" fn zt_writer_add(
 ///
 /// Ownership: `memory` stays the caller's. Nobody else uses it until the writer, and the buffer that it gave, are freed, or other
 /// memory is in use.
-/// Threads: one at a time.
+/// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before).
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_lend(writer: *mut ZtWriter, memory: *mut c_void, len: usize) -> ZtStatus {
-    let body = |writer: &mut ZtWriter| {
+    let body = |writer: &ZtWriter| {
         // SAFETY: the caller lends the bytes, which nobody else uses.
         let bytes = unsafe { array_mut(memory.cast::<u8>(), len, "memory") }?;
         // SAFETY: the caller keeps them until the writer and its buffer are freed.
@@ -401,14 +403,14 @@ pub unsafe extern "C" fn zt_writer_lend(writer: *mut ZtWriter, memory: *mut c_vo
 
 /// Writes the index and gives the file its name. The writer accepts no further call but zt_writer_free().
 ///
-/// Threads: one at a time.
+/// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
 /// ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: what stood under the file's name stays. One failure comes
 /// after the file took its name: that the directory cannot be flushed, which the message says.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
-    let body = |writer: &mut ZtWriter| {
+    let body = |writer: &ZtWriter| {
         ensure!(
             !writer.in_memory,
             Argument,
@@ -424,7 +426,7 @@ pub unsafe extern "C" fn zt_writer_finish(writer: *mut ZtWriter) -> ZtStatus {
 ///
 /// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the writer. Its bytes may be in the memory of
 /// zt_writer_lend().
-/// Threads: one at a time.
+/// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file on disk), ZT_ERR_STATE (finished already, or failed before),
 /// ZT_ERR_MEMORY, ZT_ERR_LIMIT. On error `*out_buffer` is unchanged.
 /// Since: ABI 1.
@@ -433,7 +435,7 @@ pub unsafe extern "C" fn zt_writer_finish_memory(
     writer: *mut ZtWriter,
     out_buffer: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    let body = |writer: &mut ZtWriter| {
+    let body = |writer: &ZtWriter| {
         // SAFETY: the caller lends the place for the result.
         let out = unsafe { Out::new(out_buffer, "out_buffer") }?;
         ensure!(writer.in_memory, Argument, "the file is on disk: zt_writer_finish() finishes it");
@@ -464,7 +466,7 @@ mod tests {
     #[test]
     fn a_writer_that_met_a_defect_accepts_no_further_call() {
         let writer = Writer::memory(WriteOptions::default()).unwrap();
-        let mut writer = ZtWriter { writer, in_memory: true, process: process::id(), is_poisoned: false };
+        let writer = ZtWriter::new(writer, true);
         writer.call(|writer| writer.add_dense("before", &[1], &[1u8])).unwrap();
         let refused = writer.call(|writer| writer.add_dense("before", &[1], &[1u8])).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Duplicate);

@@ -150,6 +150,71 @@ static void test_fork_while_writing(void) {
     zt_writer_free(writer);
 }
 
+enum { ADDED = 200 };
+
+static void *add_many(void *own) {
+    ZtWriter *writer = *(ZtWriter **)own;
+    uint64_t shape[] = {2};
+    int i;
+    for (i = 0; i < ADDED; i++) {
+        /* The address of a thread's own pointer tells its tensors from those of others. */
+        uint64_t data[2];
+        char name[40];
+        ZtComponentSpec part;
+        ZtTensorSpec spec;
+        data[0] = data[1] = (uint64_t)(uintptr_t)own + (uint64_t)i;
+        memset(&part, 0, sizeof part);
+        part.data = data;
+        part.len = sizeof data;
+        part.dtype = ZT_UINT64;
+        memset(&spec, 0, sizeof spec);
+        spec.name = name;
+        spec.name_len = (size_t)snprintf(name, sizeof name, "%llu", (unsigned long long)data[0]);
+        spec.shape = shape;
+        spec.ndim = 1;
+        spec.components = &part;
+        spec.component_count = 1;
+        spec.dtype = ZT_UINT64;
+        spec.layout = ZT_DENSE;
+        if (zt_writer_add(writer, &spec, 1) != ZT_OK) {
+            return own;
+        }
+    }
+    return NULL;
+}
+
+static void test_threads_that_write_one_file(void) {
+    pthread_t threads[THREADS];
+    /* Far enough apart for the names. */
+    ZtWriter *writers[THREADS * ADDED], *writer = NULL;
+    const ZtTensor *tensors = NULL;
+    size_t count = 0, i;
+    void *problem;
+    CHECK_STATUS(zt_writer_create("threads.zt", ZT_FSYNC_NEVER, 1, NULL, &writer), ZT_OK);
+    for (i = 0; i < THREADS; i++) {
+        writers[i * ADDED] = writer;
+        CHECK(pthread_create(&threads[i], NULL, add_many, &writers[i * ADDED]) == 0);
+    }
+    for (i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(threads[i], &problem) == 0);
+        CHECK(problem == NULL);
+    }
+    CHECK_STATUS(zt_writer_finish(writer), ZT_OK);
+    zt_writer_free(writer);
+
+    CHECK_STATUS(zt_reader_open("threads.zt", ZT_READ_MMAP, 1, &reader), ZT_OK);
+    CHECK_STATUS(zt_reader_tensors(reader, &tensors, &count), ZT_OK);
+    CHECK(count == (size_t)THREADS * ADDED);
+    for (i = 0; i < count; i++) {
+        ZtBuffer *found = NULL;
+        CHECK_STATUS(zt_reader_read(reader, i, 0, ZT_VERIFY_ON, &found), ZT_OK);
+        CHECK(*(const uint64_t *)zt_buffer_data(found) == strtoull(tensors[i].name, NULL, 10));
+        zt_buffer_free(found);
+    }
+    zt_reader_free(reader);
+    CHECK(remove("threads.zt") == 0);
+}
+
 int main(void) {
     static const uint32_t modes[] = {ZT_READ_MMAP, ZT_READ_OWNED};
     const char *seconds = getenv("ZTENSOR_SOAK_SECONDS");
@@ -169,6 +234,7 @@ int main(void) {
         zt_reader_free(reader);
     }
     CHECK(remove("threads.zt") == 0);
+    test_threads_that_write_one_file();
     test_fork_while_writing();
     return check_report("test_threads");
 }
