@@ -119,7 +119,7 @@ test-bindings: $(CAPI)/.complete $(SITE)/.installed ## the same, with all that t
 	PYTHON=$(ENV_PYTHON) $(IN_SITE) scripts/test_bindings.sh --install
 
 $(CAPI)/.complete: $(RUST_SOURCES) ztensor.h scripts/build_capi.sh | tools
-	scripts/build_capi.sh $(CAPI)
+	$(REMAP) scripts/build_capi.sh $(CAPI)
 	touch $@
 
 $(BUILD_TOOLS)/bin/cmake $(BUILD_TOOLS)/bin/pkgconf:
@@ -191,10 +191,13 @@ $(BENCH_READY): | $(ENVIRONMENT)/.complete
 	$(ENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r $(BENCH_REQUIREMENTS)
 	touch $@
 
+# What is given out names no folder of the machine that it was built on.
+REMAP = RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/ztensor"
+
 # zig links against the old glibc of manylinux2014, whatever this machine has; maturin audits the result.
 dist/.wheel: $(RUST_SOURCES) $(PYTHON_SOURCES) $(ENVIRONMENT)/.complete
 	rm -rf dist
-	cd python && PATH="$(ENVIRONMENT)/bin:$$PATH" $(ENV_PYTHON) -m maturin build --release --zig --compatibility manylinux2014 --out ../dist
+	cd python && $(REMAP) PATH="$(ENVIRONMENT)/bin:$$PATH" $(ENV_PYTHON) -m maturin build --release --zig --compatibility manylinux2014 --out ../dist
 	$(ENV_PYTHON) -m auditwheel show dist/ztensor-*.whl
 	touch $@
 
