@@ -91,4 +91,6 @@ def compare(path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in ("write", "check"):
+        sys.exit(__doc__)
     {"write": write, "check": compare}[sys.argv[1]](sys.argv[2])
