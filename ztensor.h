@@ -355,7 +355,8 @@ typedef int32_t ZtStatus;
 #define ZT_ERR_PANIC 90
 
 /**
- * Memory could not be had.
+ * Memory could not be had, for a tensor's bytes, for an index, or for a list as long as the file has tensors. Small pieces are
+ * taken for granted: where key-values, compression or the start of a thread find none, the process ends.
  */
 #define ZT_ERR_MEMORY 91
 
@@ -948,7 +949,7 @@ ZtStatus zt_reader_tensors(const ZtReader *reader,
  *
  * Ownership: the array belongs to the reader and lives as long.
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_MEMORY. On error nothing is written.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_shares(const ZtReader *reader,
@@ -1549,7 +1550,7 @@ typedef int32_t (*ZtDlpackWrap)(void *managed, void **out_object);
  * Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
  * interpreter's lock to be held.
  * Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
- * or that `view` cannot show, in which case the other library says why.
+ * or that `view` cannot show, in which case the other library says why; ZT_ERR_MEMORY.
  * Since: ABI 1.
  */
 ZtStatus zt_dlpack_specs(ZtDlpackView view,
@@ -1573,7 +1574,7 @@ ZtStatus zt_dlpack_specs(ZtDlpackView view,
  * Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
  * interpreter's lock to be held. The tensors may be given up on any thread.
  * Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
- * case the other library says why).
+ * case the other library says why), ZT_ERR_MEMORY.
  * Since: ABI 1.
  */
 ZtStatus zt_dlpack_tensors(const ZtReader *reader,

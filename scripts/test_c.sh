@@ -194,6 +194,10 @@ step "compile test_zero_copy as C99" compile_c test_zero_copy "$work/zero-copy"
 step "test_zero_copy" run_test "$work/zero-copy" "$work"
 grep -E 'skipped|raised' "$work/log" || true
 
+# This one sets limits to its own memory.
+step "compile test_memory as C99" compile_c test_memory "$work/memory"
+step "test_memory" run_test "$work/memory"
+
 # And this one has a malloc of its own.
 step "compile test_freed as C99" compile_c test_freed "$work/freed"
 step "test_freed" run_test "$work/freed"

@@ -25,6 +25,7 @@ pub mod metadata;
 mod parallel;
 mod plan;
 mod reader;
+mod room;
 mod sink;
 mod source;
 mod writer;

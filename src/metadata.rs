@@ -5,12 +5,13 @@
 //! `"-inf"`, an extension as `{"$ext": [type, "00ff"]}`. So every metadata survives the way through JSON.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
+use crate::room;
 
 /// How deep arrays and maps may stand in each other.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -67,7 +68,7 @@ impl Value {
         match self {
             Self::Str(text) => Ok(text),
             Self::Array(_) | Self::Map(_) => fail!(Index, "the key of a map is an array or a map"),
-            other => Ok(other.to_json().to_string()),
+            other => Ok(spell(&Spelled(&other))),
         }
     }
 
@@ -88,26 +89,6 @@ impl Value {
                 repeated(entries).or_else(|| entries.iter().find_map(|(_, value)| value.repeated_key()))
             }
             _ => None,
-        }
-    }
-
-    fn to_json(&self) -> serde_json::Value {
-        use serde_json::{Value as Json, json};
-        match self {
-            Self::Nil => Json::Null,
-            Self::Bool(value) => json!(value),
-            Self::Int(value) => json!(value),
-            Self::UInt(value) => json!(value),
-            Self::Float(value) if value.is_nan() => json!({"$float": "nan"}),
-            Self::Float(value) if value.is_infinite() => {
-                json!({"$float": if *value > 0.0 { "inf" } else { "-inf" }})
-            }
-            Self::Float(value) => json!(value),
-            Self::Str(text) => json!(text),
-            Self::Bytes(bytes) => json!({"$bytes": hex(bytes)}),
-            Self::Ext(tag, bytes) => json!({"$ext": [tag, hex(bytes)]}),
-            Self::Array(items) => items.iter().map(Self::to_json).collect(),
-            Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
         }
     }
 
@@ -160,14 +141,25 @@ fn from_tagged(key: &str, value: &Value, what: &str) -> Result<Value> {
         fail!(
             Argument,
             "{what}: an object of the one key {key:?}, which is reserved, has the value {}",
-            value.to_json()
+            spell(&Spelled(value))
         )
     };
     Ok(parsed)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes in hexadecimal.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -179,11 +171,73 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()).collect()
 }
 
+/// A value as JSON has it, keys of maps in order.
+struct Spelled<'a>(&'a Value);
+
+impl Serialize for Spelled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Float(value) if value.is_nan() => serializer.collect_map([("$float", "nan")]),
+            Value::Float(value) if value.is_infinite() => {
+                serializer.collect_map([("$float", if *value > 0.0 { "inf" } else { "-inf" })])
+            }
+            Value::Bytes(bytes) => serializer.collect_map([("$bytes", Hex(bytes))]),
+            Value::Ext(tag, bytes) => serializer.collect_map([("$ext", (tag, Hex(bytes)))]),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Spelled)),
+            Value::Map(entries) => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_by_key(|(key, _)| key);
+                serializer.collect_map(entries.into_iter().map(|(key, value)| (key, Spelled(value))))
+            }
+            plain => plain.serialize(serializer),
+        }
+    }
+}
+
+/// Key-values as JSON has them.
+struct SpelledObject<'a>(&'a Metadata);
+
+impl Serialize for SpelledObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, Spelled(value))))
+    }
+}
+
+fn spell(spelled: &impl Serialize) -> String {
+    // Text in memory takes whatever is written to it.
+    serde_json::to_string(spelled).unwrap_or_default()
+}
+
 /// Spells metadata as the text of a JSON object.
 pub fn to_json(metadata: &Metadata) -> String {
-    let object: serde_json::Map<_, _> =
-        metadata.iter().map(|(key, value)| (key.clone(), value.to_json())).collect();
-    serde_json::Value::Object(object).to_string()
+    spell(&SpelledObject(metadata))
+}
+
+/// As [`to_json`], with a NUL behind it.
+///
+/// # Errors
+///
+/// `Memory`.
+pub(crate) fn to_c_json(metadata: &Metadata) -> Result<Vec<u8>> {
+    /// Text that grows for as long as there is memory.
+    struct Text(Vec<u8>);
+    impl io::Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.try_reserve(bytes.len())?;
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut text = Text(Vec::new());
+    serde_json::to_writer(&mut text, &SpelledObject(metadata))
+        .map_err(io::Error::from)
+        .and_then(|()| io::Write::write_all(&mut text, b"\0"))
+        .map_err(|err| Error::io("spell the key-values", err))?;
+    Ok(text.0)
 }
 
 /// Reads metadata from the text of a JSON object. Its integers beyond 64 bits become floats, as JSON has one type of number.
@@ -198,6 +252,7 @@ pub fn from_json(text: &str) -> Result<Metadata> {
 
 /// As [`from_json`], of key-values that messages call `what`.
 pub(crate) fn read_json(text: &str, what: &str) -> Result<Metadata> {
+    room::ask_for(text.len())?;
     // Read as a map of this crate's, which keeps both values of a key: serde_json's keeps the last.
     let value: Value = serde_json::from_str(text).map_err(|err| {
         Error::new(ErrorKind::Argument, format!("{what}: not the text of a JSON object: {err}"))
@@ -439,8 +494,8 @@ mod tests {
             let told = format!("the key {key:?} stands twice");
             assert!(err.to_string().starts_with("attributes: ") && err.to_string().contains(&told), "{err}");
         }
-        let twice = from_json(r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#).unwrap();
-        assert_eq!(to_json(&twice), r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#);
+        let once = from_json(r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#).unwrap();
+        assert_eq!(to_json(&once), r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#);
     }
 
     #[test]

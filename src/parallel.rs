@@ -9,6 +9,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::room;
 
 /// How many threads a call uses: what the caller asked for, or as many as the machine has where that is 0.
 pub(crate) fn thread_count(asked: usize) -> usize {
@@ -76,7 +77,7 @@ pub(crate) fn ahead<T: Sync, R: Send>(
     /// Far shorter than `work` takes to use up a lead.
     const PAUSE: Duration = Duration::from_micros(200);
     let done = AtomicUsize::new(0);
-    let mut made = Vec::with_capacity(items.len());
+    let mut made = room::list(items.len())?;
     beside(
         |goes_on| {
             let mut at = 0;

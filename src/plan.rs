@@ -8,6 +8,7 @@ use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
 use crate::error::{Result, ensure};
 use crate::parallel;
 use crate::reader::Wanted;
+use crate::room;
 use crate::source::{Buffer, Memory, Source};
 
 /// Where the bytes of a component lie: part of one of a batch's blocks of memory. C is shown the same fields in the same
@@ -168,18 +169,19 @@ impl Plan {
     /// Decides where each component goes, and takes the memory. `source_of` knows the file of each.
     pub(crate) fn new<'s>(all: &[Wanted<'_>], source_of: impl Fn(&Wanted<'_>) -> &'s Source) -> Result<Self> {
         let mut memories = Vec::new();
-        let mut spans = vec![Span::NOWHERE; all.len()];
+        let mut spans = Vec::new();
+        room::resize(&mut spans, all.len(), Span::NOWHERE)?;
         map(all, source_of, &mut memories, &mut spans)?;
         let mapped = memories.len();
         let blocks = lay_out(all, mapped, &mut spans)?;
         for block in &blocks {
-            memories.push(Memory::zeroed(block.len)?);
+            room::push(&mut memories, Memory::zeroed(block.len)?)?;
         }
         Ok(Self { memories, mapped, blocks, spans })
     }
 
     /// What the memory is to be filled with.
-    pub(crate) fn fills<'a, 'm>(&'m mut self, wanted: &[Wanted<'a>]) -> Vec<Fill<'a, 'm>> {
+    pub(crate) fn fills<'a, 'm>(&'m mut self, wanted: &[Wanted<'a>]) -> Result<Vec<Fill<'a, 'm>>> {
         let mut fills = Vec::new();
         for (memory, block) in self.memories[self.mapped..].iter_mut().zip(&self.blocks) {
             let (mut rest, mut position) = (memory.as_mut_slice(), 0);
@@ -187,10 +189,10 @@ impl Plan {
                 let (_, after) = rest.split_at_mut(start - position);
                 let (out, after) = after.split_at_mut(len);
                 (rest, position) = (after, start + len);
-                fills.push(Fill::new(wanted[number], out));
+                room::push(&mut fills, Fill::new(wanted[number], out))?;
             }
         }
-        fills
+        Ok(fills)
     }
 
     /// The bytes of a component.
@@ -200,8 +202,9 @@ impl Plan {
     }
 
     /// The batch, whose users may have so many threads.
-    pub(crate) fn finish(self, threads: usize) -> Batch {
-        Batch { memories: self.memories.into_iter().map(Arc::new).collect(), spans: self.spans, threads }
+    pub(crate) fn finish(self, threads: usize) -> Result<Batch> {
+        let memories = room::collect(self.memories.into_iter().map(Arc::new))?;
+        Ok(Batch { memories, spans: self.spans, threads })
     }
 }
 
@@ -260,7 +263,8 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Span]) -> Re
     let places =
         wanted.iter().filter(|wanted| wanted.len > 0).map(|wanted| (wanted.part.file(), wanted.at()));
     let may_repeat = !places.is_sorted_by(|before, after| before < after);
-    let mut known = HashMap::with_capacity(if may_repeat { wanted.len() } else { 0 });
+    let mut known = HashMap::new();
+    known.try_reserve(if may_repeat { wanted.len() } else { 0 })?;
     // The shared block that small components go to, and file and end of the last raw blob in it.
     let mut slab: Option<(usize, Option<(u16, u64)>)> = None;
     for (number, wanted) in wanted.iter().enumerate() {
@@ -292,16 +296,20 @@ fn lay_out(wanted: &[Wanted<'_>], first_memory: usize, spans: &mut [Span]) -> Re
                 let joins = gap.is_some();
                 match blocks[block].fills.last_mut().filter(|_| joins) {
                     Some((_, first, len)) => *len = start + wanted.len - *first,
-                    None => blocks[block].fills.push((number, start, wanted.len)),
+                    None => room::push(&mut blocks[block].fills, (number, start, wanted.len))?,
                 }
                 blocks[block].len = start + wanted.len;
                 place = Some((block, start));
             }
         }
-        let (block, start) = place.unwrap_or_else(|| {
-            blocks.push(Block { len: wanted.len, fills: vec![(number, 0, wanted.len)] });
-            (blocks.len() - 1, 0)
-        });
+        let (block, start) = match place {
+            Some(place) => place,
+            None => {
+                let fills = vec![(number, 0, wanted.len)];
+                room::push(&mut blocks, Block { len: wanted.len, fills })?;
+                (blocks.len() - 1, 0)
+            }
+        };
         if is_small {
             slab = Some((block, is_raw.then_some((part.file(), at + wanted.len as u64))));
         }

@@ -14,6 +14,7 @@ use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
 use crate::plan::Batch;
+use crate::room;
 use crate::source::{Buffer, Memory, Mode, Source};
 
 use foreign::OpenShard;
@@ -125,12 +126,12 @@ impl Reader {
 
     /// Every component of the tensors, after a check that each can be read as a tensor.
     fn wanted(&self, tensors: &[usize]) -> Result<Vec<Wanted<'_>>> {
-        let mut wanted = Vec::with_capacity(tensors.len());
+        let mut wanted = room::list(tensors.len())?;
         for &number in tensors {
             let info = self.tensor(number)?;
             readable(&info).map_err(|err| err.in_tensor(info.name()))?;
             for part in info.components() {
-                wanted.push(Wanted::whole(info, part)?);
+                room::push(&mut wanted, Wanted::whole(info, part)?)?;
             }
         }
         Ok(wanted)
@@ -226,13 +227,15 @@ impl Reader {
     ///
     /// As [`Reader::read`]; `Size` if a slice has another length. On an error the slices may have been written to.
     pub fn read_into(&self, targets: Vec<(usize, usize, &mut [u8])>, verify: Option<bool>) -> Result<()> {
-        targets
-            .into_iter()
-            .map(|(tensor, component, out)| {
+        let wanted = || {
+            let mut wanted = room::list(targets.len())?;
+            for (tensor, component, out) in targets {
                 let (info, part) = self.component(tensor, component)?;
-                Ok((Wanted::whole(info, part)?, out))
-            })
-            .collect::<Result<Vec<_>>>()
+                wanted.push((Wanted::whole(info, part)?, out));
+            }
+            Ok(wanted)
+        };
+        wanted()
             .and_then(|targets| self.load_into(targets, verify.unwrap_or(self.verify)))
             .map_err(|err| err.in_file(&self.label))
     }

@@ -17,6 +17,7 @@ use crate::index::{ComponentRecord, Index};
 use crate::layout::{Layout, Role};
 use crate::metadata::{self, Metadata};
 use crate::parallel;
+use crate::room;
 use crate::sink::{Fsync, Sink};
 use crate::source::{Buffer, Memory};
 
@@ -207,7 +208,7 @@ impl Writer {
         let checked = self.check_open().and_then(|()| self.check(tensors));
         let hashes = checked.map_err(|err| err.in_file(&self.label))?;
         self.state = State::Failed;
-        self.index.reserve(tensors.len());
+        self.index.reserve(tensors.len()).map_err(|err| err.in_file(&self.label))?;
         if let Some(sink) = &mut self.sink {
             let lens = tensors.iter().flat_map(|tensor| tensor.components).map(|part| part.bytes.len());
             sink.expect(lens.fold(0, |sum, len| sum.saturating_add(len.saturating_add(ALIGNMENT as usize))));
@@ -229,8 +230,9 @@ impl Writer {
 
     /// Checks tensors, and gives the hashes of their names.
     fn check(&self, tensors: &[Tensor<'_>]) -> Result<Vec<u64>> {
-        let mut hashes: Vec<u64> = Vec::with_capacity(tensors.len());
-        let mut names = HashTable::<usize>::with_capacity(tensors.len());
+        let mut hashes: Vec<u64> = room::list(tensors.len())?;
+        let mut names = HashTable::<usize>::new();
+        names.try_reserve(tensors.len(), |&other| hashes[other])?;
         let mut lens = HashMap::new();
         for (at, tensor) in tensors.iter().enumerate() {
             let hash = self.index.hash(tensor.name);
@@ -257,8 +259,8 @@ impl Writer {
         let mut pending = self.pending(tensors)?;
         let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
         let (mut sink, index) = (sink.gather(), &mut self.index);
-        let pieces = cut(&pending);
-        let groups = group(&pieces);
+        let pieces = cut(&pending)?;
+        let groups = group(&pieces)?;
         let spares = Spares::default();
         let is_coded = pending.iter().any(|part| part.coding.is_some());
         let is_beside = !is_coded && self.threads > 1 && groups.len() > 1;
@@ -344,7 +346,7 @@ impl Writer {
                     }
                     false => None,
                 };
-                pending.push(Pending {
+                let part = Pending {
                     tensor: tensor.name,
                     role: *role,
                     dtype,
@@ -356,7 +358,8 @@ impl Writer {
                     stored: Vec::new(),
                     hasher: None,
                     outcome,
-                });
+                };
+                room::push(&mut pending, part)?;
             }
         }
         Ok(pending)

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result, ensure, fail};
 use crate::index::{Known, TensorInfo};
 use crate::layout::{Layout, element_count};
 use crate::plan::Span;
+use crate::room;
 use crate::source::Buffer;
 
 /// Shows a tensor of another library: fills a DLTensor and answers 0, or anything else if it cannot. It is
@@ -197,7 +198,7 @@ impl View {
 /// Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
 /// interpreter's lock to be held.
 /// Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
-/// or that `view` cannot show, in which case the other library says why.
+/// or that `view` cannot show, in which case the other library says why; ZT_ERR_MEMORY.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_dlpack_specs(
@@ -217,7 +218,8 @@ pub unsafe extern "C" fn zt_dlpack_specs(
         // SAFETY: the caller lends the array.
         let components = unsafe { array_mut(components, count, "components") }?;
         // The numbers of those that are the first over their memory.
-        let mut firsts = HashTable::<usize>::with_capacity(count);
+        let mut firsts = HashTable::<usize>::new();
+        firsts.try_reserve(count, |&first| hash_address(components[first].data))?;
         let mut last = None;
         for (at, &object) in objects.iter().enumerate() {
             let mut shown = View::NOTHING;
@@ -276,7 +278,7 @@ fn numbered(at: usize, err: &Error) -> Error {
 /// Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
 /// interpreter's lock to be held. The tensors may be given up on any thread.
 /// Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
-/// case the other library says why).
+/// case the other library says why), ZT_ERR_MEMORY.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_dlpack_tensors(
@@ -316,7 +318,7 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
                 batch.spans().len()
             );
             batch.use_all(|| {
-                let is_once = repeated(batch.spans());
+                let is_once = repeated(batch.spans())?;
                 let mut part = 0;
                 for (tensors, objects) in tensors.chunks(Block::LEN).zip(objects.chunks_mut(Block::LEN)) {
                     let mut dense = Vec::with_capacity(tensors.len());
@@ -340,17 +342,19 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
 
 /// Whether a component is the first that has its span. Where each begins after the one before, as nearly always, none comes
 /// twice.
-fn repeated(spans: &[Span]) -> impl Fn(usize) -> bool {
+fn repeated(spans: &[Span]) -> Result<impl Fn(usize) -> bool> {
     let place = |span: &Span| (span.memory, span.start, span.len);
     let may_repeat = !spans.is_sorted_by(|before, after| place(before) < place(after));
-    let mut firsts = vec![true; if may_repeat { spans.len() } else { 0 }];
+    let mut firsts = Vec::new();
     if may_repeat {
-        let mut seen = HashMap::with_capacity(spans.len());
+        room::resize(&mut firsts, spans.len(), true)?;
+        let mut seen = HashMap::new();
+        seen.try_reserve(spans.len())?;
         for (at, span) in spans.iter().enumerate().filter(|(_, span)| span.len > 0) {
             firsts[at] = *seen.entry(place(span)).or_insert(at) == at;
         }
     }
-    move |at| firsts.get(at).copied().unwrap_or(true)
+    Ok(move |at| firsts.get(at).copied().unwrap_or(true))
 }
 
 // SAFETY: nobody writes to a place after it was handed out but who deletes it, once; dimensions are only read.

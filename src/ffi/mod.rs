@@ -89,7 +89,8 @@ pub const ZT_ERR_UNKNOWN_ENCODING: ZtStatus = 58;
 pub const ZT_ERR_LIMIT: ZtStatus = 59;
 /// A defect of this library, caught at the border. Of the handle that was in use, only _free may be called.
 pub const ZT_ERR_PANIC: ZtStatus = 90;
-/// Memory could not be had.
+/// Memory could not be had, for a tensor's bytes, for an index, or for a list as long as the file has tensors. Small pieces are
+/// taken for granted: where key-values, compression or the start of a thread find none, the process ends.
 pub const ZT_ERR_MEMORY: ZtStatus = 91;
 
 /// Gives the ABI version of the library that is loaded.

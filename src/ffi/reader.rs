@@ -13,6 +13,7 @@ use super::guard::{guard, guard_value};
 use super::pointer::{Out, array, borrow, free, handle, into_handle, path};
 use crate::error::{Place, Result, ensure};
 use crate::reader::{ReadOptions, Reader};
+use crate::room;
 use crate::source::Mode;
 
 use describe::Descriptions;
@@ -64,7 +65,7 @@ pub(super) unsafe fn tensor_numbers<'a>(
     count: usize,
 ) -> Result<Cow<'a, [usize]>> {
     if is_all(tensors, count) {
-        return Ok((0..reader.index().len()).collect());
+        return room::collect(0..reader.index().len()).map(Cow::Owned);
     }
     // SAFETY: passed on.
     unsafe { array(tensors, count, "tensors") }.map(Cow::Borrowed)

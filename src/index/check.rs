@@ -5,6 +5,7 @@ use crate::codec::{Filter, LONG_CHUNK_LEN, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
 use crate::container::{ALIGNMENT, HEADER_LEN};
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::{MAX_ROLES, Part, element_count};
+use crate::room;
 
 /// The part of a file that may hold blobs.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +83,8 @@ impl Index {
             return Ok(());
         }
         let part = |at: u32| ComponentInfo { index: self, record: &self.components[at as usize] };
-        let mut order: Vec<u32> =
-            (0..self.components.len() as u32).filter(|&at| part(at).stored_len() > 0).collect();
+        let mut order = room::list(self.components.len())?;
+        order.extend((0..self.components.len() as u32).filter(|&at| part(at).stored_len() > 0));
         order.sort_unstable_by_key(|&at| (part(at).file(), part(at).offset(), at));
         let mut previous: Option<ComponentInfo<'_>> = None;
         for at in order {

@@ -11,9 +11,10 @@ use super::{
 use crate::codec::{Arrangement, Filter, SeekTable};
 use crate::digest::Digest;
 use crate::dtype::DType;
-use crate::error::{Result, ensure};
+use crate::error::{ErrorKind, Result, ensure};
 use crate::layout::{Layout, Role};
 use crate::metadata::Metadata;
+use crate::room;
 
 /// How a foreign component is stored.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,11 @@ impl Index {
     pub(crate) fn push_foreign(&mut self, tensor: NewTensor<'_>) -> Result<()> {
         ensure!(!tensor.name.contains('\0'), Name, "the name {:?} holds a NUL", tensor.name);
         let mark = self.mark();
+        self.reserve_record(tensor.name, tensor.shape)?;
+        self.components.try_reserve(tensor.parts.len())?;
+        self.encodings.try_reserve(tensor.parts.len())?;
+        self.digests.try_reserve(tensor.parts.len())?;
+        self.seek_tables.try_reserve(tensor.parts.len())?;
         self.dims.extend_from_slice(tensor.shape);
         for part in tensor.parts {
             let encoding = match part.coding {
@@ -121,9 +127,15 @@ impl Index {
 
     /// A number for each component, in order: the same one, other than 0, for components that are the same blob
     /// stored in the same way; 0 for a component that is alone, or has no bytes.
-    pub(crate) fn shares(&self) -> Vec<u64> {
-        let mut shares = vec![0; self.components.len()];
-        let mut first_of = HashMap::with_capacity(self.components.len());
+    ///
+    /// # Errors
+    ///
+    /// `Memory`.
+    pub(crate) fn shares(&self) -> Result<Vec<u64>> {
+        let mut shares = Vec::new();
+        room::resize(&mut shares, self.components.len(), 0)?;
+        let mut first_of = HashMap::new();
+        first_of.try_reserve(self.components.len())?;
         for (at, record) in self.components.iter().enumerate().filter(|(_, record)| record.size > 0) {
             let part = ComponentInfo { index: self, record };
             match first_of.entry(part.blob()) {
@@ -139,15 +151,16 @@ impl Index {
                 }
             }
         }
-        shares
+        Ok(shares)
     }
 
     /// Leaves of several tensors of one name only one.
-    pub(crate) fn drop_duplicates(&mut self, keep: Keep) {
-        let is_unique = self.enter_names().is_ok();
+    pub(crate) fn drop_duplicates(&mut self, keep: Keep) -> Result<()> {
+        let entered = self.enter_names();
         self.by_name.clear();
-        if is_unique {
-            return;
+        match entered {
+            Err(err) if err.kind() == ErrorKind::Duplicate => {}
+            other => return other,
         }
         let mut seen = HashSet::new();
         let count = self.len() as u32;
@@ -171,6 +184,7 @@ impl Index {
             tensors.push(record);
         }
         (self.names, self.tensors, self.components) = (names, tensors, components);
+        Ok(())
     }
 }
 
@@ -300,6 +314,6 @@ mod tests {
             };
             index.push_foreign(tensor).unwrap();
         }
-        assert_eq!(index.shares(), [1, 2, 0, 2, 0, 0, 1, 0]);
+        assert_eq!(index.shares().unwrap(), [1, 2, 0, 2, 0, 0, 1, 0]);
     }
 }

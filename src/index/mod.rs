@@ -23,6 +23,7 @@ use crate::dtype::{DType, Named};
 use crate::error::{Result, ensure};
 use crate::layout::{Geometry, Layout, MAX_NDIM, Role};
 use crate::metadata::Metadata;
+use crate::room;
 
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
 pub(crate) use foreign::{Coding, DigestRecord, Keep, NewPart, NewTensor};
@@ -250,7 +251,7 @@ impl Index {
         Mark { dims: self.dims.len(), components: self.components.len() }
     }
 
-    /// Ends a tensor whose dimensions and components were pushed since `mark`.
+    /// Ends a tensor whose dimensions and components were pushed since `mark`. The caller has made room for the rest.
     ///
     /// # Errors
     ///
@@ -310,16 +311,26 @@ impl Index {
             chunks_start: self.chunks.len() as u32,
             chunk_count: stored.len() as u32,
         };
+        self.chunks.try_reserve(stored.len())?;
+        self.encodings.try_reserve(1)?;
         self.chunks.extend_from_slice(stored);
         Ok(self.push_encoding(record))
     }
 
     /// Makes room for more tensors.
-    pub(crate) fn reserve(&mut self, count: usize) {
-        self.tensors.reserve(count);
-        self.components.reserve(count);
-        self.dims.reserve(2 * count);
-        self.reserve_names(count);
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
+        self.tensors.try_reserve(count)?;
+        self.components.try_reserve(count)?;
+        self.dims.try_reserve(2 * count)?;
+        self.reserve_names(count)
+    }
+
+    /// Makes room for a tensor's record, its name and its dimensions.
+    fn reserve_record(&mut self, name: &str, shape: &[u64]) -> Result<()> {
+        self.names.try_reserve(name.len() + 1)?;
+        self.dims.try_reserve(shape.len())?;
+        self.tensors.try_reserve(1)?;
+        Ok(())
     }
 
     /// Adds a tensor that a writer has stored. Its name keeps the rules and is a new one, of this hash; the components
@@ -334,8 +345,9 @@ impl Index {
         attributes: Metadata,
     ) -> Result<()> {
         let mark = self.mark();
+        self.reserve_record(name, shape)?;
         self.dims.extend_from_slice(shape);
-        self.components.extend(components);
+        room::extend(&mut self.components, components)?;
         let at = self.close_tensor(mark, name, dtype as Symbol, layout as Symbol)?;
         if !attributes.is_empty() {
             self.attributes.insert(at, attributes.into());

@@ -241,8 +241,9 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn with_capacity(len: usize) -> Self {
-        Self { bytes: Vec::with_capacity(len) }
+    /// Makes room for so many bytes more.
+    pub(super) fn room(&mut self, len: usize) -> Result<()> {
+        Ok(self.bytes.try_reserve(len)?)
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {

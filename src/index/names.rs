@@ -29,10 +29,10 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// `Duplicate` for a name that stands twice.
+    /// `Duplicate` for a name that stands twice; `Memory`.
     pub(super) fn enter_names(&mut self) -> Result<()> {
         const BLOCK: usize = 64;
-        self.reserve_names(self.tensors.len());
+        self.reserve_names(self.tensors.len())?;
         let ensure_new = |name: &str, is_new| {
             let err = || Error::new(ErrorKind::Duplicate, "two tensors have this name").in_tensor(name);
             if is_new { Ok(()) } else { Err(err()) }
@@ -74,8 +74,10 @@ impl Index {
     }
 
     /// Makes room in the table of names.
-    pub(super) fn reserve_names(&mut self, count: usize) {
+    pub(super) fn reserve_names(&mut self, count: usize) -> Result<()> {
         let (names, tensors, hasher) = (&self.names, &self.tensors, &self.hasher);
-        self.by_name.reserve(count, |&at| hasher.hash_one(tensors[at as usize].name_in(names)));
+        self.by_name
+            .try_reserve(count, |&at| hasher.hash_one(tensors[at as usize].name_in(names)))
+            .map_err(Error::from)
     }
 }

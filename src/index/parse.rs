@@ -14,6 +14,7 @@ use crate::codec::Filter;
 use crate::error::{Error, ErrorKind, Result, ensure};
 use crate::layout::Layout;
 use crate::metadata::{MAX_DEPTH, Metadata, Value, ValueSeed};
+use crate::room;
 
 impl Index {
     /// Reads an index from its bytes, the index of a file of `file_size` bytes. Nothing but its structure is checked.
@@ -84,7 +85,7 @@ impl Memory {
     #[cold]
     fn grow<T>(&mut self, list: &mut Vec<T>) -> Result<()> {
         let more = self.growth(list.capacity(), 1, size_of::<T>())?;
-        list.reserve_exact(more);
+        list.try_reserve_exact(more)?;
         self.take(more * size_of::<T>())
     }
 
@@ -95,7 +96,7 @@ impl Memory {
             return Ok(());
         }
         let more = self.growth(text.capacity(), len, 1)?;
-        text.reserve_exact(text.capacity() - text.len() + more);
+        text.try_reserve_exact(text.capacity() - text.len() + more)?;
         self.take(more)
     }
 
@@ -312,7 +313,11 @@ impl<'a> Parser<'a> {
         let mut packed = cursor.value()?;
         let entries = Cursor::new(packed.bytes).map("").unwrap_or(0);
         packed.memory += MAP_LEN + MAP_ENTRY_LEN * entries;
-        if packed.memory > self.memory.left { Err(too_much()) } else { Ok(packed) }
+        if packed.memory > self.memory.left {
+            return Err(too_much());
+        }
+        room::ask_for(packed.memory)?;
+        Ok(packed)
     }
 
     fn unknown_encoding(&mut self, name: &str) -> Result<u32> {

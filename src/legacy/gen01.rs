@@ -48,7 +48,7 @@ pub(super) fn parse(mut cbor: Cbor<'_>, end: u64) -> Result<Index> {
         let name = required(entry.name.take(), "a tensor's name")?;
         push(&mut index, &name, &entry, end).map_err(|err| err.in_tensor(&name))
     })?;
-    index.drop_duplicates(Keep::First);
+    index.drop_duplicates(Keep::First)?;
     Ok(index)
 }
 

@@ -53,7 +53,7 @@ fn read<'b>(mut cbor: Cbor<'b>, tensors: &str) -> Result<(Cow<'b, str>, Index)> 
         Ok(())
     })?;
     ensure!(has_tensors, Index, "the index has no {tensors:?}");
-    index.drop_duplicates(Keep::Last);
+    index.drop_duplicates(Keep::Last)?;
     Ok((required(version, "the version")?, index))
 }
 

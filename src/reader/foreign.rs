@@ -11,6 +11,7 @@ use crate::error::{Cause, Error, Result, ensure, fail};
 use crate::index::{DigestRecord, Encoding, Frames, Known};
 use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
 use crate::legacy::{self, Shard};
+use crate::room;
 use crate::source::{Mode, Source};
 
 /// A file beside the one that was opened, which holds some of its blobs.
@@ -80,13 +81,18 @@ impl Reader {
         scratch: &'s mut Vec<u8>,
     ) -> Result<&'s [u8]> {
         let source = self.source_of(wanted);
-        let Some(bytes) = wanted.held else { return source.fetch(offset, len, scratch) };
+        let Some(bytes) = wanted.held else {
+            if source.is_positioned() {
+                room::resize(scratch, len, 0)?;
+            }
+            return source.fetch(offset, len, scratch);
+        };
         let start = wanted.at();
         let (end, held_end) = (offset + len as u64, start + bytes.len() as u64);
         if offset >= start && end <= held_end {
             return Ok(&bytes[(offset - start) as usize..][..len]);
         }
-        scratch.resize(len, 0);
+        room::resize(scratch, len, 0)?;
         source.read(offset, scratch)?;
         let (from, to) = (offset.max(start), end.min(held_end));
         if from < to {
@@ -186,7 +192,7 @@ impl Reader {
                 for chunk in codec::chunks(&zstd) {
                     let stored = self.fetch(wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
                     codec::check_header(zstd.frames, stored, &chunk)?;
-                    decoded.resize(chunk.len, 0);
+                    room::resize(&mut decoded, chunk.len, 0)?;
                     decoder.decode(&zstd, 1, stored, &chunk, &mut decoded)?;
                     see(&decoded)?;
                 }

@@ -12,20 +12,25 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known};
 use crate::parallel;
 use crate::plan::{Batch, Fill, Plan};
+use crate::room;
 
 impl Reader {
     /// Reads components into memory of their own.
     pub(super) fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
         self.check_before(wanted, verify)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
-        self.fill(plan.fills(wanted), verify)?;
+        self.fill(plan.fills(wanted)?, verify)?;
         self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
-        Ok(plan.finish(self.threads))
+        plan.finish(self.threads)
     }
 
     /// Reads components into memory of the caller.
     pub(super) fn load_into(&self, targets: Vec<(Wanted<'_>, &mut [u8])>, verify: bool) -> Result<()> {
-        let (wanted, mut slices): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
+        let (mut wanted, mut slices) = (room::list(targets.len())?, room::list(targets.len())?);
+        for (part, out) in targets {
+            wanted.push(part);
+            slices.push(out);
+        }
         for (wanted, out) in wanted.iter().zip(&slices) {
             if out.len() != wanted.len {
                 let message = format!("the target has {} bytes, {} are to be read", out.len(), wanted.len);
@@ -33,8 +38,8 @@ impl Reader {
             }
         }
         self.check_before(&wanted, verify)?;
-        let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out)).collect();
-        self.fill(fills, verify)?;
+        let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out));
+        self.fill(room::collect(fills)?, verify)?;
         self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify)
     }
 
@@ -63,18 +68,21 @@ impl Reader {
                         let (out, after) = rest.split_at_mut(to - from);
                         rest = after;
                         let sum: Option<Arc<OnceLock<Hasher>>> = is_summed.then(Arc::default);
-                        sums.extend(sum.clone().map(|sum| (chunk.is_again, sum)));
-                        jobs.push(Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum });
+                        room::extend(&mut sums, sum.clone().map(|sum| (chunk.is_again, sum)))?;
+                        room::push(&mut jobs, Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum })?;
                     }
-                    summed.push((wanted, sums));
+                    room::push(&mut summed, (wanted, sums))?;
                 }
-                _ => jobs.extend(out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| Job {
-                    wanted,
-                    at: at + (number * PIECE_LEN) as u64,
-                    chunk: None,
-                    out,
-                    sum: None,
-                })),
+                _ => {
+                    let pieces = out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| Job {
+                        wanted,
+                        at: at + (number * PIECE_LEN) as u64,
+                        chunk: None,
+                        out,
+                        sum: None,
+                    });
+                    room::extend(&mut jobs, pieces)?;
+                }
             }
         }
         // A thread costs more than what a few small tensors take.

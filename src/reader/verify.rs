@@ -9,6 +9,7 @@ use crate::error::{Cause, Error, ErrorKind, Result, ensure};
 use crate::index::{Encoding, Frames, Known};
 use crate::layout::Layout;
 use crate::parallel;
+use crate::room;
 
 impl Reader {
     /// Checks every blob of the file, each once, against its checksum, or where it has none by decoding it.
@@ -21,12 +22,17 @@ impl Reader {
     /// `Checksum` or `Frame` for the first damaged blob; `Layout` in a `zt/2` file for a bool that is neither 0 nor 1;
     /// `Cancelled`; `Memory`, `Io`, `Truncated`.
     pub fn verify(&self, progress: impl FnMut(u64, u64) -> bool) -> Result<()> {
-        let mut wanted: Vec<Wanted<'_>> = self
+        let parts = self
             .index
             .iter()
             .flat_map(|tensor| tensor.components().map(move |part| Wanted::stored(tensor, part)))
-            .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0))
-            .collect();
+            .filter(|wanted| wanted.part.stored_len() > 0 || wanted.part.len_bytes() > Some(0));
+        let sortable = || {
+            let wanted = room::collect(parts)?;
+            // Sorting takes as much again, and gives no error.
+            room::ask_for(size_of_val(&*wanted)).map(|()| wanted)
+        };
+        let mut wanted = sortable().map_err(|err| err.in_file(&self.label))?;
         wanted.sort_by_key(|wanted| (wanted.part.file(), wanted.part.offset(), wanted.tensor.number()));
         wanted.dedup_by(|later, first| later.part.is_same_blob(&first.part));
         self.check_shards()
@@ -53,24 +59,29 @@ impl Reader {
         for &wanted in wanted {
             let size = wanted.part.stored_len();
             if wanted.needs_whole_check(self.index.is_strict) {
-                pieces.push(Piece { wanted, at: 0, len: size as usize, chunk: None, is_whole: true });
+                let piece = Piece { wanted, at: 0, len: size as usize, chunk: None, is_whole: true };
+                room::push(&mut pieces, piece)?;
                 continue;
             }
             match wanted.part.encoding() {
                 Encoding::Zstd(zstd) if wanted.part.crc32().is_none() || size == 0 => {
-                    pieces.extend(codec::chunks(&zstd).filter(|chunk| !chunk.is_again).map(|chunk| Piece {
+                    let chunks = codec::chunks(&zstd).filter(|chunk| !chunk.is_again).map(|chunk| Piece {
                         wanted,
                         at: chunk.at,
                         len: chunk.stored_len,
                         chunk: Some(chunk),
                         is_whole: false,
-                    }));
+                    });
+                    room::extend(&mut pieces, chunks)?;
                 }
-                _ => pieces.extend((0..size.div_ceil(PIECE_LEN as u64)).map(|number| {
-                    let at = number * PIECE_LEN as u64;
-                    let len = (size - at).min(PIECE_LEN as u64) as usize;
-                    Piece { wanted, at, len, chunk: None, is_whole: false }
-                })),
+                _ => {
+                    let parts = (0..size.div_ceil(PIECE_LEN as u64)).map(|number| {
+                        let at = number * PIECE_LEN as u64;
+                        let len = (size - at).min(PIECE_LEN as u64) as usize;
+                        Piece { wanted, at, len, chunk: None, is_whole: false }
+                    });
+                    room::extend(&mut pieces, parts)?;
+                }
             }
         }
         let total: u64 = pieces.iter().map(|piece| piece.len as u64).sum();
@@ -91,7 +102,7 @@ impl Reader {
                     match (piece.chunk, part.encoding(), part.dtype().known()) {
                         (Some(chunk), Encoding::Zstd(zstd), Some(dtype)) => {
                             codec::check_header(zstd.frames, bytes, &chunk)?;
-                            decoded.resize(chunk.len, 0);
+                            room::resize(decoded, chunk.len, 0)?;
                             decoder.decode(&zstd, dtype.filter_width(), bytes, &chunk, decoded)?;
                             Ok(Hasher::new())
                         }
@@ -148,12 +159,11 @@ impl Reader {
             }
         }
         if verify {
-            let raw: Vec<_> = wanted
+            let raw = wanted
                 .iter()
                 .copied()
-                .filter(|wanted| wanted.part.encoding() == Encoding::Raw && !self.is_judged_after(wanted))
-                .collect();
-            self.check_blobs(&raw, |_, _| true)?;
+                .filter(|wanted| wanted.part.encoding() == Encoding::Raw && !self.is_judged_after(wanted));
+            self.check_blobs(&room::collect(raw)?, |_, _| true)?;
         }
         Ok(())
     }
@@ -166,12 +176,11 @@ impl Reader {
 
     /// Checks raw data that was read against its checksum.
     fn check_after(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
-        let held: Vec<_> = parts
+        let held = parts
             .iter()
             .filter(|(wanted, _)| self.is_judged_after(wanted))
-            .map(|&(wanted, bytes)| Wanted { held: Some(bytes), ..*wanted })
-            .collect();
-        self.check_blobs(&held, |_, _| true)
+            .map(|&(wanted, bytes)| Wanted { held: Some(bytes), ..*wanted });
+        self.check_blobs(&room::collect(held)?, |_, _| true)
     }
 
     /// Replaces the error of a damaged chunk by that of the blob's checksum, which says it more exactly.
@@ -202,13 +211,11 @@ impl Reader {
         verify: bool,
     ) -> Result<()> {
         if verify {
-            self.check_after(&parts.clone().collect::<Vec<_>>())?;
+            self.check_after(&room::collect(parts.clone())?)?;
         }
-        let judged: Vec<_> = parts
-            .filter(|(wanted, _)| {
-                wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
-            })
-            .collect();
+        let judged = room::collect(parts.filter(|(wanted, _)| {
+            wanted.tensor.layout() != Known::Known(Layout::Dense) || wanted.decoded_digest().is_some()
+        }))?;
         let threads = if judged.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < CHUNK_LEN {
             1
         } else {
@@ -216,7 +223,7 @@ impl Reader {
         };
         parallel::for_each(
             threads,
-            judged.clone(),
+            room::collect(judged.iter().copied())?,
             || Ok(()),
             |(), (wanted, bytes)| {
                 Self::check_decoded(wanted, bytes)

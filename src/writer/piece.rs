@@ -11,6 +11,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::index::{Check, ComponentRecord, Index, RAW};
 use crate::layout::Role;
+use crate::room;
 use crate::sink::Gather;
 
 /// A component on its way into the file.
@@ -124,8 +125,8 @@ impl Piece<'_> {
 }
 
 /// Cuts components into pieces.
-pub(super) fn cut<'a>(pending: &[Pending<'a>]) -> Vec<Piece<'a>> {
-    let mut pieces = Vec::with_capacity(pending.len());
+pub(super) fn cut<'a>(pending: &[Pending<'a>]) -> Result<Vec<Piece<'a>>> {
+    let mut pieces = room::list(pending.len())?;
     for (component, part) in pending.iter().enumerate() {
         if !matches!(part.outcome, Outcome::Waiting) {
             continue;
@@ -134,18 +135,19 @@ pub(super) fn cut<'a>(pending: &[Pending<'a>]) -> Vec<Piece<'a>> {
         let count = part.bytes.len().div_ceil(len).max(1);
         let mut chunks = part.bytes.chunks(len);
         let mut last: &[u8] = &[];
-        pieces.extend((0..count).map(|at| {
+        let all = (0..count).map(|at| {
             let bytes = chunks.next().unwrap_or_default();
             let before = std::mem::replace(&mut last, bytes);
             let (is_first, is_last) = (at == 0, at + 1 == count);
             Piece { component, bytes, before, coding: part.coding, is_first, is_last }
-        }));
+        });
+        room::extend(&mut pieces, all)?;
     }
-    pieces
+    Ok(pieces)
 }
 
 /// Puts neighbours into groups of at most a chunk's bytes, so that small pieces do not cost a hand-over each.
-pub(super) fn group<'p, 'a>(mut pieces: &'p [Piece<'a>]) -> Vec<&'p [Piece<'a>]> {
+pub(super) fn group<'p, 'a>(mut pieces: &'p [Piece<'a>]) -> Result<Vec<&'p [Piece<'a>]>> {
     let mut groups = Vec::new();
     while !pieces.is_empty() {
         let mut len = 0;
@@ -155,10 +157,10 @@ pub(super) fn group<'p, 'a>(mut pieces: &'p [Piece<'a>]) -> Vec<&'p [Piece<'a>]>
             len <= CHUNK_LEN
         });
         let (group, rest) = pieces.split_at(fit.count().max(1));
-        groups.push(group);
+        room::push(&mut groups, group)?;
         pieces = rest;
     }
-    groups
+    Ok(groups)
 }
 
 impl<'a> Pending<'a> {

@@ -246,7 +246,7 @@ pub unsafe extern "C" fn zt_reader_describe(
 ///
 /// Ownership: the array belongs to the reader and lives as long.
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT. On error nothing is written.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_MEMORY. On error nothing is written.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_shares(
@@ -258,7 +258,14 @@ pub unsafe extern "C" fn zt_reader_shares(
         // SAFETY: the caller lends the places for the results.
         let (shares, count) =
             unsafe { (Out::new(out_shares, "out_shares")?, Out::new(out_count, "out_count")?) };
-        let found = reader.shares.get_or_init(|| reader.reader.index().shares());
+        let found = match reader.shares.get() {
+            Some(found) => found,
+            // Another thread may be faster; both make the same.
+            None => {
+                let made = reader.reader.index().shares()?;
+                reader.shares.get_or_init(|| made)
+            }
+        };
         shares.set(found.as_ptr());
         count.set(found.len());
         Ok(())
@@ -332,19 +339,23 @@ pub unsafe extern "C" fn zt_reader_checksum(
     component: usize,
     out_text: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    let find = |reader: &Reader| text(&reader.component(tensor, component)?.1.checksum().unwrap_or_default());
+    let find = |reader: &Reader| {
+        let mut text = reader.component(tensor, component)?.1.checksum().unwrap_or_default();
+        text.push('\0');
+        Ok(text_buffer(text.into_bytes()))
+    };
     // SAFETY: passed on.
     unsafe { give(reader, out_text, "out_text", find) }
 }
 
 fn json(metadata: Option<&Metadata>) -> Result<*mut ZtBuffer> {
-    text(&metadata.map_or_else(|| "{}".to_owned(), metadata::to_json))
+    Ok(text_buffer(metadata::to_c_json(metadata.unwrap_or(&Metadata::new()))?))
 }
 
-fn text(text: &str) -> Result<*mut ZtBuffer> {
-    let mut memory = Memory::zeroed(text.len() + 1)?;
-    memory.as_mut_slice()[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(ZtBuffer::handle(Buffer::from(memory).first(text.len())))
+/// A buffer of a text whose last byte is a NUL, which it does not count.
+fn text_buffer(text: Vec<u8>) -> *mut ZtBuffer {
+    let len = text.len() - 1;
+    ZtBuffer::handle(Buffer::from(Memory::from(text)).first(len))
 }
 
 /// Gives the file's own key-values as the text of a JSON object; "{}" if there are none.

@@ -8,6 +8,7 @@ use crate::ffi::ZtStatus;
 use crate::ffi::buffer::{ZtBatch, ZtBuffer};
 use crate::ffi::pointer::{array, array_mut};
 use crate::reader::Reader;
+use crate::room;
 
 /// Check raw data as the reader was opened.
 pub const ZT_VERIFY_AS_OPENED: i32 = 0;
@@ -161,15 +162,13 @@ pub unsafe extern "C" fn zt_reader_read_into(
     let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the array.
         let targets = unsafe { array(targets, count, "targets") }?;
-        let targets = targets
-            .iter()
-            .map(|target| {
-                // SAFETY: the caller lends the memory, and targets do not overlap.
-                let out = unsafe { array_mut(target.data.cast::<u8>(), target.len, "a target's data") }?;
-                Ok((target.tensor, target.component, out))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        reader.reader.read_into(targets, verify_option(verify)?)
+        let mut lent = room::list(targets.len())?;
+        for target in targets {
+            // SAFETY: the caller lends the memory, and targets do not overlap.
+            let out = unsafe { array_mut(target.data.cast::<u8>(), target.len, "a target's data") }?;
+            lent.push((target.tensor, target.component, out));
+        }
+        reader.reader.read_into(lent, verify_option(verify)?)
     };
     // SAFETY: passed on.
     unsafe { with(reader, body) }
