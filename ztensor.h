@@ -1568,9 +1568,9 @@ ZtStatus zt_dlpack_specs(ZtDlpackView view,
  * more, may be written to, and keeps the batch's memory for as long as it lives. NULL stands where no tensor was made: for a
  * sparse one, for one of a type that is not known, and for one whose blob an earlier tensor of the batch has too.
  *
- * Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places, unless it is
- * `out_objects` that is refused, or how many it has cannot be told: for a `count` that no array has, or where `tensors` is NULL,
- * a wrong reader. Reader and batch may be freed before the tensors.
+ * Ownership: what `wrap` made is the caller's, however the call ends; on an error NULL stands in all other places, unless it
+ * is `out_objects` that is refused, or how many it has cannot be told: for a `count` that no array has, or where `tensors` is
+ * NULL, a wrong reader. Reader and batch may be freed before the tensors.
  * Threads: those on which `wrap` may be called; it is called on this one. The functions of a Python library want the
  * interpreter's lock to be held. The tensors may be given up on any thread.
  * Errors: ZT_ERR_NULL, ZT_ERR_RANGE, ZT_ERR_ARGUMENT (the batch was read otherwise, or `wrap` cannot make a tensor, in which
