@@ -18,7 +18,7 @@ use crate::room;
 
 /// How a foreign component is stored.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Coding<'a> {
+pub(crate) enum NewEncoding<'a> {
     Raw,
     Arranged(Arrangement),
     /// One zstd stream.
@@ -52,7 +52,7 @@ pub(crate) struct NewPart<'a> {
     pub(crate) file: u16,
     pub(crate) offset: u64,
     pub(crate) size: u64,
-    pub(crate) coding: Coding<'a>,
+    pub(crate) encoding: NewEncoding<'a>,
     pub(crate) digest: Option<DigestRecord>,
 }
 
@@ -93,15 +93,15 @@ impl Index {
         self.seek_tables.try_reserve(tensor.parts.len())?;
         self.dims.extend_from_slice(tensor.shape);
         for part in tensor.parts {
-            let encoding = match part.coding {
-                Coding::Raw => None,
-                Coding::Arranged(arrangement) => Some(EncodingRecord::Arranged(arrangement)),
-                Coding::Stream { raw_size } => Some(EncodingRecord::Stream { raw_size }),
-                Coding::Seekable { raw_size } => {
+            let encoding = match part.encoding {
+                NewEncoding::Raw => None,
+                NewEncoding::Arranged(arrangement) => Some(EncodingRecord::Arranged(arrangement)),
+                NewEncoding::Stream { raw_size } => Some(EncodingRecord::Stream { raw_size }),
+                NewEncoding::Seekable { raw_size } => {
                     self.seek_tables.push(OnceLock::new());
                     Some(EncodingRecord::Seekable { raw_size, table: self.seek_tables.len() as u32 - 1 })
                 }
-                Coding::Unknown(name) => Some(EncodingRecord::Unknown(self.symbols.intern(name)?)),
+                NewEncoding::Unknown(name) => Some(EncodingRecord::Unknown(self.symbols.intern(name)?)),
             };
             let record = ComponentRecord {
                 offset: part.offset,
@@ -290,18 +290,18 @@ mod tests {
             file: 0,
             offset: 4096,
             size: 24,
-            coding: Coding::Raw,
+            encoding: NewEncoding::Raw,
             digest: None,
         };
         let parts = [
             raw,
             NewPart { file: 1, ..raw },
-            NewPart { coding: Coding::Seekable { raw_size: 24 }, ..raw },
+            NewPart { encoding: NewEncoding::Seekable { raw_size: 24 }, ..raw },
             NewPart { file: 1, ..raw },
             NewPart { size: 0, ..raw },
             NewPart { size: 0, ..raw },
             NewPart { dtype: Known::Known(DType::Int8), ..raw },
-            NewPart { coding: Coding::Seekable { raw_size: 25 }, ..raw },
+            NewPart { encoding: NewEncoding::Seekable { raw_size: 25 }, ..raw },
         ];
         for (name, part) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().zip(&parts) {
             let tensor = NewTensor {

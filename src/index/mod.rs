@@ -26,7 +26,7 @@ use crate::metadata::Metadata;
 use crate::room;
 
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
-pub(crate) use foreign::{Coding, DigestRecord, Keep, NewPart, NewTensor};
+pub(crate) use foreign::{DigestRecord, Keep, NewEncoding, NewPart, NewTensor};
 
 use symbol::{Symbol, Symbols};
 

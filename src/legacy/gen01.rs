@@ -7,7 +7,7 @@ use super::part::{self, long_dtype, required, stored_digest, stream};
 use crate::codec::Arrangement;
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
-use crate::index::{Coding, Index, Keep, Known, NewPart};
+use crate::index::{Index, Keep, Known, NewEncoding, NewPart};
 use crate::layout::{Layout, Role};
 use crate::metadata::Metadata;
 
@@ -66,16 +66,24 @@ fn push(index: &mut Index, name: &str, entry: &Entry<'_>, end: u64) -> Result<()
     let digest = stored_digest(entry.checksum.as_deref(), offset, size);
     let blob = Blob { shape, offset, size, swapped };
     let layout_name = entry.layout.as_deref().unwrap_or("dense");
-    let part =
-        NewPart { role: Known::Known(Role::Data), dtype, file: 0, offset, size, coding: Coding::Raw, digest };
+    let part = NewPart {
+        role: Known::Known(Role::Data),
+        dtype,
+        file: 0,
+        offset,
+        size,
+        encoding: NewEncoding::Raw,
+        digest,
+    };
     let (layout, mut parts) = match (layout_name, encoding, dtype) {
         ("dense", "raw", Known::Known(dtype)) if swapped && dtype.size() > 1 => {
             let width = dtype.size() as u64;
-            let coding = Coding::Arranged(arrangement(&blob, width, width, size / width, size / width));
+            let encoding =
+                NewEncoding::Arranged(arrangement(&blob, width, width, size / width, size / width));
             blob.check(end)?;
             // An odd byte would be lost in the arrangement.
             ensure!(size.is_multiple_of(width), Size, "{size} bytes are no whole number of elements");
-            (Known::Known(Layout::Dense), vec![NewPart { coding, ..part }])
+            (Known::Known(Layout::Dense), vec![NewPart { encoding, ..part }])
         }
         ("sparsecsr" | "sparsecoo", "raw", Known::Known(dtype)) => {
             blob.check(end)?;
@@ -86,7 +94,7 @@ fn push(index: &mut Index, name: &str, entry: &Entry<'_>, end: u64) -> Result<()
                 dtype: Known::Known(dtype),
                 offset,
                 size,
-                coding: Coding::Arranged(arrangement),
+                encoding: NewEncoding::Arranged(arrangement),
                 ..part
             });
             (Known::Known(if is_csr { Layout::SparseCsr } else { Layout::SparseCoo }), parts.collect())
@@ -94,13 +102,13 @@ fn push(index: &mut Index, name: &str, entry: &Entry<'_>, end: u64) -> Result<()
         _ => {
             let is_dense = layout_name == "dense";
             let raw_size = dtype.known().filter(|_| is_dense);
-            let coding = match encoding {
-                "raw" => Coding::Raw,
+            let encoding = match encoding {
+                "raw" => NewEncoding::Raw,
                 "zstd" => stream(raw_size.and_then(|dtype| part::dense_len(shape, dtype.size()))),
-                other => Coding::Unknown(other),
+                other => NewEncoding::Unknown(other),
             };
             let layout = if is_dense { Known::Known(Layout::Dense) } else { Known::Unknown(layout_name) };
-            (layout, vec![NewPart { coding, ..part }])
+            (layout, vec![NewPart { encoding, ..part }])
         }
     };
     part::push(index, name, shape, layout, &mut parts, Metadata::new())

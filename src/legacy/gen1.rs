@@ -10,7 +10,7 @@ use super::part::{
 };
 use crate::dtype::DType;
 use crate::error::{Result, ensure};
-use crate::index::{Coding, Index, Keep, Known, NewPart};
+use crate::index::{Index, Keep, Known, NewEncoding, NewPart};
 use crate::layout::{Layout, element_count};
 
 /// Reads an index of generation 1.0.
@@ -133,10 +133,10 @@ fn convert<'a>(
     };
     let width = dtype.known().map(|dtype| dtype.size() as u64);
     let asked = count.zip(width).and_then(|(count, width)| count.checked_mul(width));
-    let coding = match raw.encoding.as_deref() {
-        None | Some("raw") => Coding::Raw,
+    let encoding = match raw.encoding.as_deref() {
+        None | Some("raw") => NewEncoding::Raw,
         Some("zstd") => stream(raw.decoded_len.or(asked)),
-        Some(other) => Coding::Unknown(other),
+        Some(other) => NewEncoding::Unknown(other),
     };
     Ok(NewPart {
         role: role_of(&raw.role, layout),
@@ -144,7 +144,7 @@ fn convert<'a>(
         file: 0,
         offset,
         size,
-        coding,
+        encoding,
         digest: stored_digest(raw.digest.as_deref(), offset, size),
     })
 }

@@ -10,7 +10,7 @@ use super::part::{
 use super::{Envelope, FOOTER_LEN, Generation, Parsed, Shard, ZT2, check_index_len, u64_at_end};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
-use crate::index::{Coding, DigestRecord, Extent, Index, Known, NewPart, Overlap, Rules};
+use crate::index::{DigestRecord, Extent, Index, Known, NewEncoding, NewPart, Overlap, Rules};
 use crate::layout::{Layout, element_count};
 use crate::metadata::Metadata;
 
@@ -291,10 +291,10 @@ fn convert<'a>(
             Error::new(ErrorKind::Index, format!("the shard {name:?} is not in the table of shards"))
         })?,
     };
-    let coding = match (raw.encoding.as_deref(), raw.decoded_len) {
-        (None, None) => Coding::Raw,
-        (Some(SEEKABLE), Some(raw_size)) => Coding::Seekable { raw_size },
-        (Some(other), Some(_)) => Coding::Unknown(other),
+    let encoding = match (raw.encoding.as_deref(), raw.decoded_len) {
+        (None, None) => NewEncoding::Raw,
+        (Some(SEEKABLE), Some(raw_size)) => NewEncoding::Seekable { raw_size },
+        (Some(other), Some(_)) => NewEncoding::Unknown(other),
         (Some(name), None) => fail!(Encoding, "the encoding {name:?} has no decoded length beside it"),
         (None, Some(len)) => fail!(Encoding, "the decoded length {len} has no encoding beside it"),
     };
@@ -330,5 +330,5 @@ fn convert<'a>(
     };
     let digest = raw.digest.as_deref().map(digest).transpose()?.flatten();
     let digest = digest.map(|digest| DigestRecord { digest, decoded: true, offset, len: size });
-    Ok(NewPart { role: role_of(&raw.role, layout), dtype, file, offset, size, coding, digest })
+    Ok(NewPart { role: role_of(&raw.role, layout), dtype, file, offset, size, encoding, digest })
 }

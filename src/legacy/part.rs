@@ -7,7 +7,7 @@ use super::cbor::Cbor;
 use crate::digest::Digest;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::{Coding, DigestRecord, Index, Known, NewPart, NewTensor};
+use crate::index::{DigestRecord, Index, Known, NewEncoding, NewPart, NewTensor};
 use crate::layout::{Layout, Role, element_count};
 use crate::metadata::{Metadata, unhex};
 
@@ -169,8 +169,8 @@ pub(super) fn role_of<'a>(name: &'a str, layout: Known<'_, Layout>) -> Known<'a,
 
 /// How a component of one zstd stream is stored. The stream need not say what it decodes to: what the index says
 /// counts, or what shape and type ask for. If neither is known, it cannot be decoded.
-pub(super) fn stream(raw_size: Option<u64>) -> Coding<'static> {
-    raw_size.map_or(Coding::Unknown("zstd"), |raw_size| Coding::Stream { raw_size })
+pub(super) fn stream(raw_size: Option<u64>) -> NewEncoding<'static> {
+    raw_size.map_or(NewEncoding::Unknown("zstd"), |raw_size| NewEncoding::Stream { raw_size })
 }
 
 /// The bytes that a dense tensor takes.
