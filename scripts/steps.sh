@@ -1,11 +1,12 @@
 # Sourced by test scripts: steps that are counted. The script sets `work`, a directory of its own.
 passed=0
 failed=0
+status=0
 
-# step NAME COMMAND...: runs the command and counts it; its output is shown if it fails. The command is no condition of
-# an `if`, since bash would ignore `set -e` in all of it.
+# step NAME COMMAND...: runs the command and counts it; its output is shown if it fails. `status` is the command's. Neither
+# the command nor the step is a condition, of an `if` or before `||`, since bash would ignore `set -e` in all of it.
 step() {
-    local name=$1 status
+    local name=$1
     shift
     set +e
     (

@@ -13,28 +13,13 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/ztensor
 build=$root/build/bindings
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
 files=()
+. "$root/scripts/steps.sh"
 
 export ZTENSOR_PREFIX=$work/prefix
 make --no-print-directory -s install PREFIX="$ZTENSOR_PREFIX" DESTDIR= LIBDIR= INCLUDEDIR=
 export LD_LIBRARY_PATH=$ZTENSOR_PREFIX/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 mkdir -p "$build"
-
-counted() { # NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok      $name"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $name"
-        sed 's/^/        /' "$work/log"
-        return 1
-    fi
-}
 
 # example NAME TOOLS PREPARE COMMAND...: makes the program, lets it write a file and check Python's.
 example() {
@@ -52,12 +37,14 @@ example() {
     done
     shift 3
     if [[ $prepare != none ]]; then
-        counted "$name is built" "$prepare" || return 0
+        step "$name is built" "$prepare"
+        ((status == 0)) || return 0
     fi
-    counted "$name writes" "$@" write "$work/$name.zt" || return 0
-    counted "$name reads its own file" "$@" check "$work/$name.zt" || true
-    counted "$name reads Python's" "$@" check "$work/Python.zt" || true
-    counted "$name finds what differs" refused "$@" || true
+    step "$name writes" "$@" write "$work/$name.zt"
+    ((status == 0)) || return 0
+    step "$name reads its own file" "$@" check "$work/$name.zt"
+    step "$name reads Python's" "$@" check "$work/Python.zt"
+    step "$name finds what differs" refused "$@"
     files+=("$work/$name.zt")
 }
 
@@ -141,8 +128,8 @@ java_build() {
     mvn -q -B -f examples/java -Doutput.directory="$build/java" compile dependency:copy-dependencies
 }
 
-counted "Python writes" python_writes
-counted "ctypes lists Python's" ctypes_lists || true
+step "Python writes" python_writes
+step "ctypes lists Python's" ctypes_lists
 example cffi "$python" none env -u LD_LIBRARY_PATH "$python" examples/c_abi_cffi.py
 example C++ c++ cpp_build "$build/cpp"
 example Go "go pkg-config" go_build "$build/go"
@@ -164,7 +151,6 @@ else
 fi
 for file in "${files[@]}"; do
     name=$(basename "$file" .zt)
-    counted "Python reads $name's" python_reads "$file" || true
+    step "Python reads $name's" python_reads "$file"
 done
-echo "$passed passed, $failed failed"
-((failed == 0))
+report
