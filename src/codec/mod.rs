@@ -11,7 +11,6 @@ mod stream;
 use zstd::bulk::Decompressor;
 
 use crate::error::{Error, ErrorKind, Result, ensure};
-use crate::index::{Frames, Zstd};
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
@@ -29,6 +28,36 @@ pub const CHUNK_LEN: usize = 1024 * 1024;
 pub(crate) const LONG_CHUNK_LEN: usize = 16 * 1024 * 1024;
 /// A component of fewer bytes is stored raw.
 pub const MIN_COMPRESSED_LEN: usize = 64;
+
+/// What the frames of a compressed component are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// Each is a chunk, states its content's size and carries a checksum.
+    Chunks,
+    /// Each is a chunk and carries a checksum. Their table stands in the blob and is read when it is needed;
+    /// until then `chunk_size` is 0 and `stored` is empty.
+    Seekable,
+    /// All together are one stream, which is decoded from its beginning; `chunk_size` is 0.
+    Stream {
+        /// Bytes of the stream.
+        stored_len: u64,
+    },
+}
+
+/// The chunk table of a compressed component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zstd<'a> {
+    /// What was done to each chunk before it was compressed.
+    pub filter: Filter,
+    /// Bytes of the component, decoded.
+    pub raw_size: u64,
+    /// Decoded bytes of each chunk but the last.
+    pub chunk_size: u32,
+    /// Stored bytes of each chunk; 0 for one that is the same as the chunk before, whose frame is also its own.
+    pub stored: &'a [u32],
+    /// What the frames are.
+    pub frames: Frames,
+}
 
 /// One chunk of a compressed component: where it stands and what it must decode to.
 #[derive(Debug, Clone, Copy)]

@@ -25,6 +25,7 @@ use crate::layout::{Geometry, Layout, MAX_NDIM, Role};
 use crate::metadata::Metadata;
 use crate::room;
 
+pub use crate::codec::{Frames, Zstd};
 pub(crate) use check::{Extent, Overlap, Rules, check_name};
 pub(crate) use foreign::{DigestRecord, Keep, NewEncoding, NewPart, NewTensor};
 
@@ -69,36 +70,6 @@ pub enum Encoding<'a> {
     Zstd(Zstd<'a>),
     /// In a way that this library does not know.
     Unknown(&'a str),
-}
-
-/// What the frames of a compressed component are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frames {
-    /// Each is a chunk, states its content's size and carries a checksum.
-    Chunks,
-    /// Each is a chunk and carries a checksum. Their table stands in the blob and is read when it is needed;
-    /// until then `chunk_size` is 0 and `stored` is empty.
-    Seekable,
-    /// All together are one stream, which is decoded from its beginning; `chunk_size` is 0.
-    Stream {
-        /// Bytes of the stream.
-        stored_len: u64,
-    },
-}
-
-/// The chunk table of a compressed component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Zstd<'a> {
-    /// What was done to each chunk before it was compressed.
-    pub filter: Filter,
-    /// Bytes of the component, decoded.
-    pub raw_size: u64,
-    /// Decoded bytes of each chunk but the last.
-    pub chunk_size: u32,
-    /// Stored bytes of each chunk; 0 for one that is the same as the chunk before, whose frame is also its own.
-    pub stored: &'a [u32],
-    /// What the frames are.
-    pub frames: Frames,
 }
 
 #[derive(Debug, Clone, Copy)]
