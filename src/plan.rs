@@ -1,5 +1,7 @@
 //! Where the bytes of several components go when they are read together.
 
+mod wanted;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,9 +9,10 @@ use std::sync::Arc;
 use crate::container::{ALIGNMENT, LARGE_BLOB, align_up};
 use crate::error::{Result, ensure};
 use crate::parallel;
-use crate::reader::Wanted;
 use crate::room;
 use crate::source::{Buffer, Memory, Source};
+
+pub(crate) use wanted::Wanted;
 
 /// Where the bytes of a component lie: part of one of a batch's blocks of memory. C is shown the same fields in the same
 /// places.

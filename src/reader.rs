@@ -4,23 +4,19 @@ mod foreign;
 mod load;
 mod open;
 mod verify;
-mod wanted;
 
 use std::ffi::CStr;
 use std::path::Path;
 
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
-use crate::plan::Batch;
+use crate::plan::{Batch, Wanted};
 use crate::room;
 use crate::source::{Buffer, Memory, Mode, Source};
 
 use foreign::OpenShard;
-use wanted::{readable, unknown_dtype};
-
-pub(crate) use wanted::Wanted;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -287,4 +283,28 @@ impl Reader {
         let batch = self.read_many(&[number], None)?;
         Ok(T::from_le_bytes(batch.buffer(0)?.as_slice()))
     }
+}
+
+fn unknown_dtype(dtype: Known<'_, DType>) -> Error {
+    let name = dtype.name();
+    let message =
+        format!("the element type {name:?} is not known to this library; only the stored bytes can be read");
+    Error::new(ErrorKind::UnknownDtype, message)
+}
+
+/// Checks that a tensor is of a known type and layout.
+fn readable(info: &TensorInfo<'_>) -> Result<()> {
+    if let Known::Unknown(name) = info.layout() {
+        fail!(
+            UnknownLayout,
+            "the layout {name:?} is not known to this library; its components can be read one by one"
+        );
+    }
+    let dtypes = std::iter::once(info.dtype()).chain(info.components().map(|part| part.dtype()));
+    for dtype in dtypes {
+        if matches!(dtype, Known::Unknown(_)) {
+            return Err(unknown_dtype(dtype));
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{PIECE_LEN, Reader, Wanted};
+use super::{PIECE_LEN, Reader};
 use crate::codec::{self, Decoder, Head};
 use crate::digest::{Digest, Hasher};
 use crate::dtype::DType;
@@ -11,6 +11,7 @@ use crate::error::{Cause, Error, Result, ensure, fail};
 use crate::index::{DigestRecord, Encoding, Frames, Known};
 use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
 use crate::legacy::{self, Shard};
+use crate::plan::Wanted;
 use crate::room;
 use crate::source::{Mode, Source};
 

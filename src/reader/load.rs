@@ -4,14 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use crc32fast::Hasher;
 
-use super::wanted::unknown_dtype;
-use super::{PIECE_LEN, Reader, Wanted};
+use super::{PIECE_LEN, Reader, unknown_dtype};
 use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
 use crate::digest::crc32;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known};
 use crate::parallel;
-use crate::plan::{Batch, Fill, Plan};
+use crate::plan::{Batch, Fill, Plan, Wanted};
 use crate::room;
 
 impl Reader {

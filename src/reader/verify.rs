@@ -2,13 +2,14 @@
 
 use crc32fast::Hasher;
 
-use super::{PIECE_LEN, Reader, Wanted};
+use super::{PIECE_LEN, Reader};
 use crate::codec::{self, CHUNK_LEN, Chunk, Decoder};
 use crate::digest::crc32;
 use crate::error::{Cause, Error, ErrorKind, Result, ensure};
 use crate::index::{Encoding, Frames, Known};
 use crate::layout::Layout;
 use crate::parallel;
+use crate::plan::Wanted;
 use crate::room;
 
 impl Reader {

@@ -1,8 +1,7 @@
 //! Components that were asked for.
 
 use crate::codec::{self, Chunk};
-use crate::dtype::DType;
-use crate::error::{Error, ErrorKind, Result, fail};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::{ComponentInfo, Encoding, Known, TensorInfo, Zstd};
 use crate::layout::{Layout, Part};
 
@@ -16,16 +15,16 @@ pub(crate) struct Wanted<'a> {
     pub(crate) len: usize,
     /// Stored bytes that were read already, from `start` of its blob on: checks judge these, not the file, which may have been
     /// rewritten meanwhile.
-    pub(super) held: Option<&'a [u8]>,
+    pub(crate) held: Option<&'a [u8]>,
 }
 
 impl<'a> Wanted<'a> {
     /// The component as it is stored.
-    pub(super) fn stored(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Self {
+    pub(crate) fn stored(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Self {
         Self { tensor, part, start: 0, len: 0, held: None }
     }
 
-    pub(super) fn whole(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Result<Self> {
+    pub(crate) fn whole(tensor: TensorInfo<'a>, part: ComponentInfo<'a>) -> Result<Self> {
         let wanted = Self::stored(tensor, part);
         match part.encoding() {
             Encoding::Unknown(name) => Err(wanted.locate(Error::new(
@@ -57,7 +56,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The chunks that hold the wanted part, each with the range of it that is wanted.
-    pub(super) fn chunks(&self, zstd: &Zstd<'a>) -> impl Iterator<Item = (Chunk, usize, usize)> + use<'a> {
+    pub(crate) fn chunks(&self, zstd: &Zstd<'a>) -> impl Iterator<Item = (Chunk, usize, usize)> + use<'a> {
         let (start, end) = (self.start, self.start + self.len as u64);
         let chunk_size = u64::from(zstd.chunk_size);
         codec::chunks(zstd).filter_map(move |chunk| {
@@ -69,7 +68,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Checks the index values of a sparse layout, given the wanted bytes.
-    pub(super) fn check_values(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn check_values(&self, bytes: &[u8]) -> Result<()> {
         let (Some(geometry), Known::Known(role), Some(dtype)) =
             (self.tensor.geometry(), self.part.role(), self.part.dtype().known())
         else {
@@ -85,28 +84,4 @@ impl<'a> Wanted<'a> {
         let stored = geometry.stored_count(Part { dtype: geometry.dtype, len })?;
         geometry.check_values(role, dtype, bytes, self.start / dtype.size() as u64, stored)
     }
-}
-
-pub(super) fn unknown_dtype(dtype: Known<'_, DType>) -> Error {
-    let name = dtype.name();
-    let message =
-        format!("the element type {name:?} is not known to this library; only the stored bytes can be read");
-    Error::new(ErrorKind::UnknownDtype, message)
-}
-
-/// Checks that a tensor is of a known type and layout.
-pub(super) fn readable(info: &TensorInfo<'_>) -> Result<()> {
-    if let Known::Unknown(name) = info.layout() {
-        fail!(
-            UnknownLayout,
-            "the layout {name:?} is not known to this library; its components can be read one by one"
-        );
-    }
-    let dtypes = std::iter::once(info.dtype()).chain(info.components().map(|part| part.dtype()));
-    for dtype in dtypes {
-        if matches!(dtype, Known::Unknown(_)) {
-            return Err(unknown_dtype(dtype));
-        }
-    }
-    Ok(())
 }
