@@ -1,5 +1,6 @@
 //! Reading: the index when a file is opened, tensors when they are asked for.
 
+mod fetch;
 mod foreign;
 mod load;
 mod open;

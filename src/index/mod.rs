@@ -3,6 +3,7 @@
 //! One description serves reader, writer, C and Python. A million tensors are five growing arrays and a
 //! hash table, not a million objects: a dense tensor takes some 90 bytes beside its name.
 
+mod blob;
 mod check;
 mod foreign;
 mod msgpack;

@@ -45,6 +45,11 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// Whether all of its decoded bytes are wanted.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.start == 0 && self.part.len_bytes() == Some(self.len as u64)
+    }
+
     /// Where its bytes begin in the file, if they stand there as they are.
     pub(crate) fn at(&self) -> u64 {
         self.part.offset() + self.start

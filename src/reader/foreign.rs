@@ -1,5 +1,5 @@
 //! What reading files of other formats takes beside reading our own: shards, checksums of whole components,
-//! tables of frames that stand in blobs, elements that have to be put in order.
+//! tables of frames that stand in blobs, stricter rules of elements.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::{PIECE_LEN, Reader};
 use crate::codec::{self, Decoder, Head};
 use crate::digest::{Digest, Hasher};
 use crate::dtype::DType;
-use crate::error::{Cause, Error, Result, ensure, fail};
+use crate::error::{Cause, Result, ensure, fail};
 use crate::index::{DigestRecord, Encoding, Frames, Known};
 use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
 use crate::legacy::{self, Shard};
@@ -19,7 +19,7 @@ use crate::source::{Mode, Source};
 #[derive(Debug)]
 pub(super) struct OpenShard {
     pub(super) source: Source,
-    label: String,
+    pub(super) label: String,
     digest: Option<Digest>,
 }
 
@@ -64,55 +64,6 @@ fn expect(expected: Digest, hasher: Hasher) -> Result<()> {
 }
 
 impl Reader {
-    /// The file that holds a component's blob.
-    pub(super) fn source_of(&self, wanted: &Wanted<'_>) -> &Source {
-        match usize::from(wanted.part.file()) {
-            0 => &self.source,
-            number => &self.shards[number - 1].source,
-        }
-    }
-
-    /// Stored bytes of a component that stand at `offset` of its file: those that are held, or else the file's, read
-    /// into `scratch` where they cannot be had without reading.
-    pub(super) fn fetch<'s>(
-        &'s self,
-        wanted: &Wanted<'s>,
-        offset: u64,
-        len: usize,
-        scratch: &'s mut Vec<u8>,
-    ) -> Result<&'s [u8]> {
-        let source = self.source_of(wanted);
-        let Some(bytes) = wanted.held else {
-            if source.is_positioned() {
-                room::resize(scratch, len, 0)?;
-            }
-            return source.fetch(offset, len, scratch);
-        };
-        let start = wanted.at();
-        let (end, held_end) = (offset + len as u64, start + bytes.len() as u64);
-        if offset >= start && end <= held_end {
-            return Ok(&bytes[(offset - start) as usize..][..len]);
-        }
-        room::resize(scratch, len, 0)?;
-        source.read(offset, scratch)?;
-        let (from, to) = (offset.max(start), end.min(held_end));
-        if from < to {
-            scratch[(from - offset) as usize..(to - offset) as usize]
-                .copy_from_slice(&bytes[(from - start) as usize..(to - start) as usize]);
-        }
-        Ok(scratch)
-    }
-
-    /// Adds the file, if it is a shard, to tensor and component of an error. Damage may be due to a file that was cut.
-    pub(super) fn locate(&self, wanted: &Wanted<'_>, err: Error) -> Error {
-        let err = self.source_of(wanted).explain(err);
-        let shard = usize::from(wanted.part.file()).checked_sub(1).and_then(|at| self.shards.get(at));
-        match shard {
-            Some(shard) => wanted.locate(err).in_file(&shard.label),
-            None => wanted.locate(err),
-        }
-    }
-
     /// Reads the component's table of frames, if it has one that is still to be read.
     pub(super) fn prepare(&self, wanted: &Wanted<'_>) -> Result<()> {
         let Some((place, raw_size)) = wanted.part.seek_table() else { return Ok(()) };
@@ -136,18 +87,6 @@ impl Reader {
             self.source_of(wanted).read(start + at.min(stored_len), &mut head[..len])?;
             Ok((head, len))
         })
-    }
-
-    /// Reads raw bytes into `out`; `at` is where they stand in the file, or would stand if nothing had to be put
-    /// in order.
-    pub(super) fn read_raw(&self, wanted: &Wanted<'_>, at: u64, out: &mut [u8]) -> Result<()> {
-        let (source, offset) = (self.source_of(wanted), wanted.part.offset());
-        match wanted.part.arrangement() {
-            None => source.read(at, out),
-            Some(arrangement) => {
-                arrangement.gather(at - offset, out, |at, out| source.read(offset + at, out))
-            }
-        }
     }
 
     /// Checks a component from its first byte to its last: its checksum, that it decodes, and where the file is
@@ -300,10 +239,6 @@ impl Reader {
 }
 
 impl Wanted<'_> {
-    pub(super) fn is_whole(&self) -> bool {
-        self.start == 0 && self.part.len_bytes() == Some(self.len as u64)
-    }
-
     /// The checksum that decoded bytes are always checked against: of compressed data, read as a whole.
     pub(super) fn decoded_digest(&self) -> Option<Digest> {
         if self.part.is_plain() {

@@ -10,7 +10,6 @@ use crate::error::{Result, ensure, fail};
 use crate::index::{Index, Rules};
 use crate::legacy;
 use crate::parallel;
-use crate::room;
 use crate::source::Source;
 
 /// The name of this library's own format.
@@ -59,9 +58,6 @@ impl Reader {
         let Ok(index_len) = u32::try_from(footer.index_size) else {
             fail!(Limit, "the index has {} bytes, this library reads up to 4 GiB", footer.index_size);
         };
-        if source.is_positioned() {
-            room::resize(&mut scratch, index_len as usize, 0)?;
-        }
         let bytes = source.fetch(footer.index_offset, index_len as usize, &mut scratch)?;
         let found = crc32fast::hash(bytes);
         ensure!(
@@ -85,9 +81,6 @@ impl Reader {
         source.read(source.len() - tail.len() as u64, tail)?;
         let envelope = legacy::Envelope::find(signature, tail, source.len())?;
         let mut scratch = Vec::new();
-        if source.is_positioned() {
-            room::resize(&mut scratch, envelope.len as usize, 0)?;
-        }
         let bytes = source.fetch(envelope.offset, envelope.len as usize, &mut scratch)?;
         let legacy::Parsed { format, mut index, shards, rules } = envelope.parse(bytes)?;
         drop(scratch);

@@ -11,6 +11,7 @@ use std::{fmt, io};
 use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
+use crate::room;
 
 pub use buffer::Buffer;
 pub use memory::Memory;
@@ -123,7 +124,7 @@ impl Source {
         if let Some(bytes) = self.borrow(offset, len)? {
             return Ok(bytes);
         }
-        scratch.resize(len, 0);
+        room::resize(scratch, len, 0)?;
         self.read(offset, scratch)?;
         Ok(scratch)
     }
