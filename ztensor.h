@@ -1069,8 +1069,9 @@ typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
  * written to.
  * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_UNKNOWN_ENCODING; ZT_ERR_CHECKSUM, ZT_ERR_FRAME or
- * ZT_ERR_SPARSE for damage; ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO,
- * ZT_ERR_TRUNCATED. On error `*out_buffer` is unchanged.
+ * ZT_ERR_SPARSE for damage; with verification ZT_ERR_LAYOUT in a file of "zt/2" for a bool that is neither 0 nor 1;
+ * ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On error
+ * `*out_buffer` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_read(const ZtReader *reader,

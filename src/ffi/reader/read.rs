@@ -54,8 +54,9 @@ fn verify_option(verify: i32) -> Result<Option<bool>> {
 /// written to.
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_UNKNOWN_ENCODING; ZT_ERR_CHECKSUM, ZT_ERR_FRAME or
-/// ZT_ERR_SPARSE for damage; ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO,
-/// ZT_ERR_TRUNCATED. On error `*out_buffer` is unchanged.
+/// ZT_ERR_SPARSE for damage; with verification ZT_ERR_LAYOUT in a file of "zt/2" for a bool that is neither 0 nor 1;
+/// ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On error
+/// `*out_buffer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_read(
