@@ -6,7 +6,7 @@ import contextlib
 import operator
 import os
 import sys
-import threading
+from _thread import RLock  # `threading` adds 2 ms to the import of ztensor
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Callable, Union
@@ -127,7 +127,7 @@ class Writer:
         #: What messages call the file.
         self._label = label
         # The library lets one thread at a time in, and frees a writer though another thread is inside.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         #: How many numbers stand for memory that is stored once.
         self._numbers = 0
 
