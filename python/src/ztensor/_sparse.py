@@ -54,10 +54,11 @@ def add_sparse(
         raise ArgumentError(
             f"tensor {name!r}: indices of shape {arrays[1].shape} should have shape (ndim, nnz) = {(len(dims), arrays[0].shape[0])}"
         )
-    specs.keep(arrays, sum(array.nbytes for array in arrays if not any(array is own for own in lasting)))
+    lasts = [any(array is own for own in lasting) for array in arrays]
+    specs.keep(arrays, sum(array.nbytes for array, own in zip(arrays, lasts) if not own))
     if blocksize != (0, 0):
         specs.blocksizes[len(specs.layouts)] = blocksize
-    codes = [add_component(specs, array, name, lasts=any(array is own for own in lasting)) for array in arrays]
+    codes = [add_component(specs, array, name, lasts=own) for array, own in zip(arrays, lasts)]
     specs.end_tensor(layout, codes[0], dims, len(codes))
 
 

@@ -1,6 +1,7 @@
 //! What a file says of its tensors, for C.
 
 use std::ffi::c_char;
+use std::sync::OnceLock;
 
 use super::{ZtReader, give, with};
 use crate::dtype::DType;
@@ -100,18 +101,20 @@ impl Descriptions {
     }
 }
 
+/// What the first call makes, for all that follow.
+fn get_or_make<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if let Some(found) = place.get() {
+        return Ok(found);
+    }
+    // Another thread may be faster; both make the same.
+    let made = make()?;
+    Ok(place.get_or_init(|| made))
+}
+
 impl ZtReader {
     /// The descriptions of all tensors, which the first call makes.
     fn descriptions(&self) -> Result<&Table<ZtTensor>> {
-        let found = match self.descriptions.get() {
-            Some(found) => found,
-            // Another thread may be faster; both make the same.
-            None => {
-                let made = Descriptions::of(self.reader.index())?;
-                self.descriptions.get_or_init(|| made)
-            }
-        };
-        Ok(&found.tensors)
+        get_or_make(&self.descriptions, || Descriptions::of(self.reader.index())).map(|found| &found.tensors)
     }
 }
 
@@ -258,14 +261,7 @@ pub unsafe extern "C" fn zt_reader_shares(
         // SAFETY: the caller lends the places for the results.
         let (shares, count) =
             unsafe { (Out::new(out_shares, "out_shares")?, Out::new(out_count, "out_count")?) };
-        let found = match reader.shares.get() {
-            Some(found) => found,
-            // Another thread may be faster; both make the same.
-            None => {
-                let made = reader.reader.index().shares()?;
-                reader.shares.get_or_init(|| made)
-            }
-        };
+        let found = get_or_make(&reader.shares, || reader.reader.index().shares())?;
         shares.set(found.as_ptr());
         count.set(found.len());
         Ok(())
