@@ -5,6 +5,8 @@ use std::fmt;
 use sha2::Digest as _;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::hex::Hex;
+
 /// The CRC-32 of bytes, to which that of others may be joined.
 pub(crate) fn crc32(bytes: &[u8]) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new();
@@ -26,10 +28,7 @@ impl fmt::Display for Digest {
         match self {
             Self::Crc32c(value) => write!(f, "crc32c:{value:08x}"),
             Self::Xxh3(value) => write!(f, "xxh3:{value:016x}"),
-            Self::Sha256(bytes) => {
-                f.write_str("sha256:")?;
-                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
+            Self::Sha256(bytes) => write!(f, "sha256:{}", Hex(bytes)),
         }
     }
 }

@@ -18,6 +18,7 @@ mod digest;
 mod dtype;
 mod error;
 pub mod ffi;
+mod hex;
 mod index;
 mod layout;
 mod legacy;

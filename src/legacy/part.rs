@@ -7,9 +7,10 @@ use super::cbor::Cbor;
 use crate::digest::Digest;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex::unhex;
 use crate::index::{DigestRecord, Index, Known, NewEncoding, NewPart, NewTensor};
 use crate::layout::{Layout, Role, element_count};
-use crate::metadata::{Metadata, unhex};
+use crate::metadata::Metadata;
 
 /// The long names of generations 0.1 and 1.0 are ours, but only of these types.
 const LONG: [DType; 13] = [
