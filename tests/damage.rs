@@ -12,18 +12,7 @@ use ztensor::{
     WriteOptions, Writer,
 };
 
-/// Bytes without a pattern.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 88172645463325252u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    })
-    .take(len)
-    .collect()
-}
+include!("noise/mod.rs");
 
 /// Floats as weights have them: exponents that an entropy coder shortens, mantissas that nothing does.
 fn weights(len: usize) -> Vec<u8> {

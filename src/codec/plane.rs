@@ -441,16 +441,7 @@ fn is_same_after(distance: usize, bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 88172645463325252u64;
-        let next = |_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        };
-        (0..len).map(next).collect()
-    }
+    include!("../../tests/noise/mod.rs");
 
     fn encoded(level: i32, filter: Filter, width: usize, raw: &[u8]) -> Option<usize> {
         let Coding { repeats, .. } = Chooser::new().unwrap().choose(level, filter, width, raw).unwrap();
