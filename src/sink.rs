@@ -373,19 +373,23 @@ fn temp_name(name: &OsStr, slot: usize) -> OsString {
 
 /// Removes a temporary file that nobody holds a lock on.
 fn remove_wreck(path: &Path) {
-    let there = || uninterrupted(|| fs::symlink_metadata(path)).ok().filter(Metadata::is_file);
-    if there().is_none() {
+    if regular_file(path).is_none() {
         return;
     }
     // Locks over NFS ask for a file that is open for writing, which one with the mode of a read-only file cannot be.
     let open = || OpenOptions::new().write(true).open(path).or_else(|_| File::open(path));
     let Ok(file) = open() else { return };
-    remove_unlocked(path, &file, there);
+    remove_unlocked(path, &file);
 }
 
-/// Removes the file that was opened at a path if nobody holds a lock on it and `there` says that it stands there still: by
-/// now its writer may have given it its name, and the next one may be at work under this one.
-fn remove_unlocked(path: &Path, file: &File, there: impl FnOnce() -> Option<Metadata>) {
+/// The file that stands at a path itself, if it is a regular one.
+fn regular_file(path: &Path) -> Option<Metadata> {
+    uninterrupted(|| fs::symlink_metadata(path)).ok().filter(Metadata::is_file)
+}
+
+/// Removes the file that was opened at a path if nobody holds a lock on it and it stands there still: by now its writer may
+/// have given it its name, and the next one may be at work under this one.
+fn remove_unlocked(path: &Path, file: &File) {
     let lock = || {
         file.try_lock().map_err(|err| match err {
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
@@ -393,7 +397,7 @@ fn remove_unlocked(path: &Path, file: &File, there: impl FnOnce() -> Option<Meta
         })
     };
     let is_same = || {
-        let (ours, now) = (uninterrupted(|| file.metadata()).ok()?, there()?);
+        let (ours, now) = (uninterrupted(|| file.metadata()).ok()?, regular_file(path)?);
         Some((ours.dev(), ours.ino()) == (now.dev(), now.ino()))
     };
     // Nobody but its dead writer would take a file away that is locked here.
@@ -586,7 +590,7 @@ mod tests {
         first.finish().unwrap();
         let mut second = Sink::create(&path, Fsync::Never).unwrap();
         write(&mut second, b"second");
-        remove_unlocked(&temp, &opened, || fs::symlink_metadata(&temp).ok());
+        remove_unlocked(&temp, &opened);
         assert_eq!(entries(dir.path()), [".f.0.zt-tmp", "f"]);
         second.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");

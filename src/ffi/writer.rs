@@ -153,8 +153,8 @@ unsafe fn with(writer: *const ZtWriter, body: impl FnOnce(&ZtWriter) -> Result<(
 /// stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
 /// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. A relative one is looked up now: the
 /// file comes there, whatever the current directory is by then. What is there must be a regular file, and is replaced with its
-/// mode kept. `flags` is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as the machine
-/// has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
+/// mode kept. `flags` is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as
+/// the machine has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
 /// and NUL-terminated: the file's own key-values. They come back sorted by key. A key stands once in an object. Objects of one
 /// key that begins with $ are what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
 /// JSON has one type of number: what is written as an integer is stored as one if 64 bits hold it, with or without a sign, and

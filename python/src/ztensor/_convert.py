@@ -136,8 +136,8 @@ class _Source:
             if not (self._known[number] and all(self._known_parts[part : part + count])):
                 found = Description(self._handle, number)
                 raise UnknownTypeError(
-                    f"{self._reader._label}: tensor {found.name!r} cannot be converted: {found.unknown()} is not known to this version of ztensor; "
-                    "nothing was written"
+                    f"{self._reader._label}: tensor {found.name!r} cannot be converted: {found.unknown()} is not known to "
+                    "this version of ztensor; nothing was written"
                 )
             part += count
 
