@@ -375,6 +375,30 @@ typedef int32_t ZtStatus;
 const char *zt_last_error_message(void);
 
 /**
+ * Returns the `errno` of the last call on this thread that failed, such as EACCES or ENOSPC.
+ *
+ * It is the number with which the operating system refused, or the one that fits if the library found the obstacle
+ * itself: EISDIR for a directory in the place of a file. It is 0 if the last failure had another cause, such as a
+ * damaged file, and if nothing failed yet. The variable `errno` of the C library is neither read nor set.
+ *
+ * Threads: every thread has a number of its own, which stays as it is until the next call on it that fails.
+ * Since: ABI 1.
+ */
+int32_t zt_last_error_errno(void);
+
+/**
+ * Returns the path of the file that the last call on this thread that failed was about.
+ *
+ * It is the path as zt_last_error_message() contains it: in UTF-8, with U+FFFD in the place of bytes that are not, and
+ * "<memory>" for a file in memory. For a shard it is the path of the shard.
+ *
+ * Ownership: as of zt_last_error_message(). It is never NULL, and empty if no file is known or nothing failed yet.
+ * Threads: every thread has a text of its own.
+ * Since: ABI 1.
+ */
+const char *zt_last_error_file(void);
+
+/**
  * Names a status, such as "CHECKSUM" for ZT_ERR_CHECKSUM, "OK" for ZT_OK. NULL for a number that is no status.
  *
  * Ownership: the text lives as long as the library is loaded.

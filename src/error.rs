@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 /// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -256,6 +258,17 @@ impl Error {
         }
     }
 
+    /// The number of the error that the operating system reported (`errno`); None for errors of another origin.
+    pub fn errno(&self) -> Option<i32> {
+        match &*self.cause {
+            Cause::Io { source, .. } => {
+                Some(source.raw_os_error().unwrap_or_else(|| errno_of(source.kind()) as i32))
+            }
+            Cause::Rule { kind: ErrorKind::FileNotFound, .. } => Some(Errno::ENOENT as i32),
+            _ => None,
+        }
+    }
+
     /// What went wrong.
     pub fn cause(&self) -> &Cause {
         &self.cause
@@ -264,6 +277,22 @@ impl Error {
     /// Where it went wrong.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+}
+
+/// The number that stands for an error that this library found itself, before the operating system could.
+fn errno_of(kind: io::ErrorKind) -> Errno {
+    match kind {
+        io::ErrorKind::NotFound => Errno::ENOENT,
+        io::ErrorKind::PermissionDenied => Errno::EACCES,
+        io::ErrorKind::AlreadyExists => Errno::EEXIST,
+        io::ErrorKind::IsADirectory => Errno::EISDIR,
+        io::ErrorKind::NotADirectory => Errno::ENOTDIR,
+        io::ErrorKind::InvalidInput => Errno::EINVAL,
+        io::ErrorKind::OutOfMemory => Errno::ENOMEM,
+        io::ErrorKind::Unsupported => Errno::ENOTSUP,
+        io::ErrorKind::WriteZero | io::ErrorKind::StorageFull => Errno::ENOSPC,
+        _ => Errno::EIO,
     }
 }
 
@@ -309,6 +338,20 @@ mod tests {
     fn numbers_are_unique_and_ascend() {
         let codes: Vec<i32> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
         assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+
+    #[test]
+    fn errors_of_the_system_have_its_number_and_no_others_have_one() {
+        for errno in [Errno::EACCES, Errno::ENOSPC, Errno::ESTALE, Errno::EDQUOT] {
+            let err = Error::io("open the file", io::Error::from_raw_os_error(errno as i32));
+            assert_eq!(err.errno(), Some(errno as i32));
+        }
+        assert_eq!(
+            Error::io("open the file", io::ErrorKind::IsADirectory.into()).errno(),
+            Some(Errno::EISDIR as i32)
+        );
+        assert_eq!(Error::io("open the file", io::Error::other("odd")).errno(), Some(Errno::EIO as i32));
+        assert_eq!(Error::new(ErrorKind::Size, "3 bytes, expected 4").errno(), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result, fail, uninterrupted};
 use crate::source::{self, Buffer, Memory};
 
@@ -414,7 +416,7 @@ fn existing(path: &Path) -> Result<Option<Metadata>> {
         Ok(metadata) if metadata.is_dir() => {
             Err(Error::io("create the file", io::ErrorKind::IsADirectory.into()))
         }
-        Ok(_) => Err(Error::io("replace what is there", source::not_regular())),
+        Ok(metadata) => Err(Error::io("replace what is there", source::not_regular(&metadata))),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(err) => Err(Error::io("look up the destination", err)),
     }
@@ -443,7 +445,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
             Err(err) => return Err(err),
         }
     }
-    Err(io::Error::other("too many levels of symbolic links"))
+    Err(Errno::ELOOP.into())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const GROUPS: &[Group] = &[
         "status",
         "Success and failure",
         "What calls answer, and how to learn more.",
-        &["ZtStatus", "ZT_OK", "ZT_ERR_*", "zt_last_error_message", "zt_status_name"],
+        &["ZtStatus", "ZT_OK", "ZT_ERR_*", "zt_last_error_*", "zt_status_name"],
     ),
     Group(
         "codes",

@@ -35,8 +35,9 @@ enum Origin {
 }
 
 /// Why a pipe, a device or a directory is neither opened nor replaced.
-pub(crate) fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
+pub(crate) fn not_regular(metadata: &Metadata) -> io::Error {
+    let kind = if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+    io::Error::new(kind, "it is not a regular file")
 }
 
 /// A file's bytes. Reading is free of locks and of a shared position.
@@ -50,7 +51,7 @@ impl Source {
     pub(crate) fn open(path: &Path, mode: Mode) -> Result<Self> {
         let is_file = |metadata: &Metadata| match metadata.is_file() {
             true => Ok(()),
-            false => Err(not_regular()),
+            false => Err(not_regular(metadata)),
         };
         // Looked at before it is opened, since opening a pipe waits for its other end.
         let look = |metadata: io::Result<Metadata>| metadata.and_then(|it| is_file(&it).map(|()| it.len()));

@@ -9,6 +9,7 @@
 #include "dlpack.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -293,6 +294,28 @@ static void test_last_error(void) {
     CHECK(problems == NULL);
     CHECK(strstr(zt_last_error_message(), "second") != NULL);
     pthread_barrier_destroy(&barrier);
+}
+
+/* Number and file of the last failure, which the C library's own errno has no part in. */
+static void test_details_of_errors(void) {
+    ZtReader *reader;
+    ZtWriter *writer;
+    ZtDtype dtype;
+
+    CHECK_STATUS(zt_dtype_from_name("first", &dtype), ZT_ERR_UNKNOWN_DTYPE);
+    CHECK(zt_last_error_errno() == 0 && is_text(zt_last_error_file(), ""));
+    errno = EDOM;
+    CHECK_STATUS(zt_reader_open("nowhere/none.zt", ZT_READ_MMAP, 0, &reader), ZT_ERR_FILE_NOT_FOUND);
+    CHECK(zt_last_error_errno() == ENOENT && is_text(zt_last_error_file(), "nowhere/none.zt"));
+    errno = EDOM;
+    CHECK_STATUS(zt_reader_open(".", ZT_READ_OWNED, 0, &reader), ZT_ERR_IO);
+    CHECK(zt_last_error_errno() == EISDIR && is_text(zt_last_error_file(), "."));
+    CHECK_STATUS(zt_reader_open("/dev/null/model.zt", ZT_READ_MMAP, 0, &reader), ZT_ERR_IO);
+    CHECK(zt_last_error_errno() == ENOTDIR);
+    CHECK_STATUS(zt_writer_create(".", ZT_FSYNC_AUTO, 0, NULL, &writer), ZT_ERR_IO);
+    CHECK(zt_last_error_errno() == EISDIR && is_text(zt_last_error_file(), "."));
+    CHECK_STATUS(zt_reader_open_memory("text", 4, ZT_READ_MMAP, 0, &reader), ZT_ERR_SIGNATURE);
+    CHECK(zt_last_error_errno() == 0 && is_text(zt_last_error_file(), "<memory>"));
 }
 
 /* Whether the last message begins so. */
@@ -1822,6 +1845,7 @@ int main(void) {
     sample_tensors(sample, 1);
 
     test_last_error(); /* first, since nothing may have failed before it */
+    test_details_of_errors();
     test_version();
     test_status_names();
     test_names_of_codes();

@@ -78,7 +78,8 @@ static int is_untouched(void) {
 static void test_versions_and_messages(void) {
     CHECK(zt_abi_version() == ZT_ABI_VERSION);
     CHECK(zt_version() != NULL);
-    CHECK(zt_last_error_message() != NULL);
+    CHECK(zt_last_error_message() != NULL && zt_last_error_file() != NULL);
+    CHECK(zt_last_error_errno() == 0);
 }
 
 static void test_names(void) {
