@@ -51,13 +51,17 @@ namespace ztensor {
 class Error : public std::runtime_error {
 public:
     /** Takes a status, and the message that this thread's last failure left. */
-    explicit Error(ZtStatus status) : std::runtime_error(zt_last_error_message()), status_(status) {}
+    explicit Error(ZtStatus status)
+        : std::runtime_error(zt_last_error_message()), status_(status), error_number_(zt_last_error_errno()) {}
 
     /** Takes a status and a message. */
     Error(ZtStatus status, const std::string &message) : std::runtime_error(message), status_(status) {}
 
     /** One of the ZT_ERR_ numbers. */
     ZtStatus status() const noexcept { return status_; }
+
+    /** The `errno` of the operating system, such as EACCES; 0 if it did not refuse: zt_last_error_errno(). */
+    int error_number() const noexcept { return error_number_; }
 
     /** The status as a word, such as "CHECKSUM". */
     std::string_view name() const noexcept {
@@ -67,6 +71,7 @@ public:
 
 private:
     ZtStatus status_;
+    int error_number_ = 0;
 };
 
 /** Throws an Error unless the status is ZT_OK. */
@@ -180,10 +185,55 @@ inline const char *optional_c_text(const std::string &text, const char *what) {
     return text.empty() ? nullptr : c_text(text, what);
 }
 
+/** The element type that a C++ type stands for; 0 if `dtype_of` has none for it. */
+template <class T, class = void>
+struct known_dtype : std::integral_constant<ZtDtype, 0> {};
+template <class T>
+struct known_dtype<T, std::void_t<decltype(dtype_of<T>::value)>> : std::integral_constant<ZtDtype, dtype_of<T>::value> {};
+
+/** Throws unless elements of type `dtype`, 0 for bytes of any type, may be taken for objects of type T. */
+template <class T>
+void check_dtype(ZtDtype dtype) {
+    constexpr ZtDtype wanted = known_dtype<std::remove_cv_t<T>>::value;
+    if (std::is_same_v<std::remove_cv_t<T>, std::byte> || dtype == 0 || dtype == wanted) {
+        return;
+    }
+    const char *actual = zt_dtype_name(dtype), *asked = zt_dtype_name(wanted);
+    throw Error(ZT_ERR_ARGUMENT, std::string("the elements are ") + (actual ? actual : "of an unknown type") + ", not " +
+                                     (asked ? asked : "of a type for which ztensor::dtype_of is specialised") +
+                                     "; std::byte gives the bytes of any type");
+}
+
+/** The element types of a tensor's components. */
+class Described {
+public:
+    Described(const ZtReader *reader, std::size_t tensor) {
+        const ZtStatus status = zt_reader_describe(reader, tensor, &tensor_, first_, 3);
+        if (status == ZT_ERR_SIZE) {
+            // A layout that is not known; 255 components are the most.
+            rest_.resize(255);
+            check(zt_reader_describe(reader, tensor, &tensor_, rest_.data(), rest_.size()));
+        } else {
+            check(status);
+        }
+    }
+    std::size_t count() const noexcept { return tensor_.component_count; }
+    /** 0 of a component that there is not, and of a type that this library does not know. */
+    ZtDtype dtype(std::size_t at) const noexcept {
+        return at >= count() ? 0 : rest_.empty() ? first_[at].dtype : rest_[at].dtype;
+    }
+
+private:
+    ZtTensor tensor_;
+    ZtComponent first_[3];
+    std::vector<ZtComponent> rest_;
+};
+
 /** Bytes as elements; their number has to come out even. */
 template <class T>
-View<T> elements(void *data, std::size_t len) {
+View<T> elements(void *data, std::size_t len, ZtDtype dtype) {
     static_assert(std::is_trivially_copyable_v<T>, "elements are plain bytes");
+    check_dtype<T>(dtype);
     if (len % sizeof(T) != 0) {
         throw Error(ZT_ERR_SIZE, std::to_string(len) + " bytes are no whole number of elements of " +
                                      std::to_string(sizeof(T)) + " bytes");
@@ -199,17 +249,24 @@ inline std::string_view version() noexcept { return zt_version(); }
 /** Bytes that were read. They belong to this object, which may outlive its Reader, and may be written to. */
 class Buffer {
 public:
-    /** Takes over a handle, which may be NULL. */
-    explicit Buffer(ZtBuffer *handle = nullptr) noexcept : handle_(handle) {}
+    /** Takes over a handle, which may be NULL, of elements of a type; 0 for bytes that are not elements. */
+    explicit Buffer(ZtBuffer *handle = nullptr, ZtDtype dtype = 0) noexcept : handle_(handle), dtype_(dtype) {}
+    /** The same bytes as elements of a type. */
+    Buffer(Buffer &&other, ZtDtype dtype) noexcept : handle_(std::move(other.handle_)), dtype_(dtype) {}
 
     /** The first byte, at a multiple of 64 where a whole component was read; NULL without a handle. */
     void *data() const noexcept { return zt_buffer_data(handle_.get()); }
     /** The number of bytes. */
     std::size_t size() const noexcept { return zt_buffer_len(handle_.get()); }
-    /** The bytes as elements. Errors: ZT_ERR_SIZE if they are no whole number of them. The type is not checked. */
+    /** The element type; 0 if the bytes are not elements, or if this library does not know the type. */
+    ZtDtype dtype() const noexcept { return dtype_; }
+    /**
+     * The bytes as elements. Errors: ZT_ERR_ARGUMENT if the element type is not that of T (see dtype_of); std::byte takes
+     * every type, and dtype() 0 is taken for every T. ZT_ERR_SIZE if the bytes are not a whole number of elements.
+     */
     template <class T>
     View<T> as() const {
-        return detail::elements<T>(data(), size());
+        return detail::elements<T>(data(), size(), dtype_);
     }
     /** The bytes as text. */
     std::string_view text() const noexcept { return {static_cast<const char *>(data()), size()}; }
@@ -218,13 +275,14 @@ public:
 
 private:
     detail::Owned<ZtBuffer, zt_buffer_free> handle_;
+    ZtDtype dtype_;
 };
 
 /** Components that were read together: Reader::read_many(). It may outlive its Reader. */
 class Batch {
 public:
-    /** Takes over a handle. */
-    explicit Batch(ZtBatch *handle) : handle_(handle) {
+    /** Takes over a handle. `dtypes` has the element type of each component; without it, types are not checked. */
+    explicit Batch(ZtBatch *handle, std::vector<ZtDtype> dtypes = {}) : handle_(handle), dtypes_(std::move(dtypes)) {
         const std::size_t count = zt_batch_memory_count(handle);
         memory_.reserve(count);
         for (std::size_t at = 0; at < count; at++) {
@@ -248,13 +306,16 @@ public:
         }
         const ZtSpan &span = spans_[component];
         char *start = static_cast<char *>(memory_[span.memory].data());
-        return detail::elements<T>(span.len == 0 ? start : start + span.start, span.len);
+        return detail::elements<T>(span.len == 0 ? start : start + span.start, span.len, dtype(component));
     }
+    /** A component's element type; 0 if it is not known. */
+    ZtDtype dtype(std::size_t component) const noexcept { return component < dtypes_.size() ? dtypes_[component] : 0; }
 
 private:
     detail::Owned<ZtBatch, zt_batch_free> handle_;
     std::vector<Buffer> memory_;
     View<const ZtSpan> spans_;
+    std::vector<ZtDtype> dtypes_;
 };
 
 /** An open file. Any number of threads may use one. */
@@ -334,7 +395,7 @@ public:
     Buffer read(std::size_t tensor, std::size_t component = 0, std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
         ZtBuffer *found = nullptr;
         check(zt_reader_read(handle_.get(), tensor, component, verify, &found));
-        return Buffer(found);
+        return typed(found, tensor, component);
     }
 
     /** Reads a component of the tensor of a name. */
@@ -347,7 +408,7 @@ public:
                       std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
         ZtBuffer *found = nullptr;
         check(zt_reader_read_range(handle_.get(), tensor, component, first, count, verify, &found));
-        return Buffer(found);
+        return typed(found, tensor, component);
     }
 
     /** Reads a component's bytes as they are stored: zt_reader_read_stored(). */
@@ -357,12 +418,36 @@ public:
         return Buffer(found);
     }
 
-    /** Reads tensors in one call, no numbers standing for all of the file: zt_reader_read_many(). */
-    Batch read_many(View<const std::size_t> tensors = {}, std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
+    /** Reads all tensors of the file in one call: zt_reader_read_many(). */
+    Batch read_all(std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
         ZtBatch *found = nullptr;
-        check(zt_reader_read_many(handle_.get(), tensors.empty() ? nullptr : tensors.data(), tensors.size(), verify,
+        check(zt_reader_read_many(handle_.get(), nullptr, 0, verify, &found));
+        detail::Owned<ZtBatch, zt_batch_free> owned(found);
+        std::vector<ZtDtype> dtypes;
+        for (const ZtTensor &tensor : tensors()) {
+            for (std::size_t at = 0; at < tensor.component_count; at++) {
+                dtypes.push_back(tensor.components[at].dtype);
+            }
+        }
+        return Batch(owned.release(), std::move(dtypes));
+    }
+
+    /** Reads tensors in one call, and nothing if there are no numbers: zt_reader_read_many(). */
+    Batch read_many(View<const std::size_t> tensors, std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
+        // To C, NULL stands for all tensors.
+        static const std::size_t none = 0;
+        ZtBatch *found = nullptr;
+        check(zt_reader_read_many(handle_.get(), tensors.empty() ? &none : tensors.data(), tensors.size(), verify,
                                   &found));
-        return Batch(found);
+        detail::Owned<ZtBatch, zt_batch_free> owned(found);
+        std::vector<ZtDtype> dtypes;
+        for (const std::size_t tensor : tensors) {
+            const detail::Described described(handle_.get(), tensor);
+            for (std::size_t at = 0; at < described.count(); at++) {
+                dtypes.push_back(described.dtype(at));
+            }
+        }
+        return Batch(owned.release(), std::move(dtypes));
     }
 
     /** The same for numbers that stand in the call, as in read_many({0, 2}). */
@@ -375,10 +460,11 @@ public:
         check(zt_reader_read_into(handle_.get(), targets.data(), targets.size(), verify));
     }
 
-    /** Decodes a component into `out`, which has exactly its bytes. */
+    /** Decodes a component into `out`, which has exactly its bytes. Errors: ZT_ERR_ARGUMENT as of Buffer::as(). */
     template <class T>
     void read_into(std::size_t tensor, std::size_t component, View<T> out,
                    std::int32_t verify = ZT_VERIFY_AS_OPENED) const {
+        detail::check_dtype<T>(detail::Described(handle_.get(), tensor).dtype(component));
         const ZtTarget target = {tensor, component, out.data(), out.size_bytes()};
         check(zt_reader_read_into(handle_.get(), &target, 1, verify));
     }
@@ -417,6 +503,13 @@ private:
     };
 
     explicit Reader(ZtReader *handle) noexcept : handle_(handle) {}
+
+    /** What was read of a component, with the type of its elements. */
+    Buffer typed(ZtBuffer *found, std::size_t tensor, std::size_t component) const {
+        Buffer untyped(found);
+        const ZtDtype dtype = detail::Described(handle_.get(), tensor).dtype(component);
+        return Buffer(std::move(untyped), dtype);
+    }
 
     detail::Owned<ZtReader, zt_reader_free> handle_;
 };

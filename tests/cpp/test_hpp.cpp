@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <numeric>
 #include <type_traits>
@@ -85,7 +87,7 @@ static void test_descriptions(const Reader &reader) {
 static void test_reading(const Reader &reader) {
     const Buffer read = reader.read("weights", 0, ZT_VERIFY_ON);
     CHECK(std::equal(weights.begin(), weights.end(), read.as<float>().begin(), read.as<float>().end()));
-    CHECK(status_of([&] { read.as<std::array<char, 7>>(); }) == ZT_ERR_SIZE);
+    CHECK(status_of([&] { reader.read_stored(0, 0).as<std::array<char, 7>>(); }) == ZT_ERR_SIZE);
     CHECK(reader.read("graph", 1).as<std::int32_t>()[1] == 2);
     CHECK(reader.read_range(0, 0, 4, 2).as<float>()[0] == 5);
     CHECK(status_of([&] { reader.read_range(0, 0, 5, 2); }) == ZT_ERR_RANGE);
@@ -94,7 +96,8 @@ static void test_reading(const Reader &reader) {
     std::vector<ztensor::BFloat16> own(4096);
     reader.read_into(1, 0, View<ztensor::BFloat16>(own));
     CHECK(own[99].bits == 0x3f80 + 99);
-    CHECK(status_of([&] { reader.read_into(0, 0, View<ztensor::BFloat16>(own)); }) == ZT_ERR_SIZE);
+    std::array<float, 7> longer{};
+    CHECK(status_of([&] { reader.read_into(0, 0, View<float>(longer)); }) == ZT_ERR_SIZE);
     const ZtTarget targets[] = {{1, 0, own.data(), own.size() * 2}};
     reader.read_into(targets);
 
@@ -102,12 +105,74 @@ static void test_reading(const Reader &reader) {
     const Batch batch = reader.read_many(two);
     CHECK(batch.size() == 4 && batch.as<std::int64_t>(2)[1] == 2 && batch.as<float>(3)[5] == 6);
     CHECK(status_of([&] { batch.as<float>(4); }) == ZT_ERR_RANGE);
-    CHECK(reader.read_many().size() == 6);
-    // A list of numbers is these numbers, 0 too.
+    CHECK(reader.read_all().size() == 6);
+    // A list of numbers is these numbers, 0 too, and one of no numbers reads nothing.
     CHECK(reader.read_many({0, 1}).size() == 2 && reader.read_many({0, 0}).size() == 2);
     CHECK(reader.read_many({2}).size() == 3 && reader.read_many({0}, ZT_VERIFY_ON).as<float>(0)[5] == 6);
-    CHECK(reader.read_many({two, 1}).size() == 3 && reader.read_many({}).size() == 6);
+    const std::vector<std::size_t> none;
+    CHECK(reader.read_many({two, 1}).size() == 3);
+    CHECK(reader.read_many(none).size() == 0 && reader.read_many({}).size() == 0 && reader.read_many({two, 0}).size() == 0);
+    reader.read_into(View<const ZtTarget>());
     CHECK(status_of([&] { reader.read_many({0, 9}); }) == ZT_ERR_RANGE);
+}
+
+// A type of the caller's own that has the bytes of an element type.
+struct Index {
+    std::int32_t number;
+};
+template <>
+struct ztensor::dtype_of<Index> : std::integral_constant<ZtDtype, ZT_INT32> {};
+
+static void test_types(const Reader &reader) {
+    // Types of one size are different types.
+    const Buffer read = reader.read("weights");
+    CHECK(read.dtype() == ZT_FLOAT32 && read.as<const float>().size() == 6);
+    CHECK(status_of([&] { read.as<std::int32_t>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { read.as<double>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { read.as<std::array<char, 4>>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(read.as<std::byte>().size() == 24);
+    CHECK(status_of([&] { reader.read("packed").as<std::uint16_t>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { reader.read("packed").as<ztensor::Float16>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { reader.read_range(0, 0, 1, 2).as<std::uint32_t>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(status_of([&] { reader.read("graph", 2).as<std::uint64_t>(); }) == ZT_ERR_ARGUMENT);
+    CHECK(reader.read("graph", 1).as<Index>()[1].number == 2);
+    try {
+        read.as<std::int32_t>();
+    } catch (const ztensor::Error &error) {
+        CHECK(std::string_view(error.what()).find("float32, not int32") != std::string_view::npos);
+    }
+
+    for (const Batch &batch : {reader.read_all(), reader.read_many({0, 1, 2, 3})}) {
+        CHECK(batch.dtype(1) == ZT_BFLOAT16 && batch.dtype(3) == ZT_INT32 && batch.dtype(6) == 0);
+        CHECK(status_of([&] { batch.as<std::int32_t>(0); }) == ZT_ERR_ARGUMENT);
+        CHECK(status_of([&] { batch.as<std::int32_t>(4); }) == ZT_ERR_ARGUMENT);
+        CHECK(batch.as<std::byte>(1).size() == 8192);
+    }
+
+    std::array<std::int32_t, 6> other{};
+    std::array<std::byte, 24> bytes{};
+    CHECK(status_of([&] { reader.read_into(0, 0, View<std::int32_t>(other)); }) == ZT_ERR_ARGUMENT && other[0] == 0);
+    reader.read_into(0, 0, View<std::byte>(bytes));
+    CHECK(std::memcmp(bytes.data(), weights.data(), 24) == 0);
+
+    // Bytes that are not elements are whatever they are taken for.
+    CHECK(reader.read_stored(0, 0).dtype() == 0 && reader.read_stored(0, 0).as<float>()[5] == 6);
+}
+
+static void test_error_numbers() {
+    const auto number_of = [](auto call) {
+        try {
+            call();
+        } catch (const ztensor::Error &error) {
+            return error.error_number();
+        }
+        return -1;
+    };
+    CHECK(number_of([] { Reader("nothing.zt"); }) == ENOENT && number_of([] { Reader("."); }) == EISDIR);
+    CHECK(number_of([] { Writer("nowhere/at all.zt"); }) == ENOENT && number_of([] { Writer("."); }) == EISDIR);
+    // An earlier failure does not show in one of another kind.
+    CHECK(number_of([] { Reader::from_memory("no file", 7); }) == 0);
+    CHECK(number_of([] { Writer(std::string("nul\0.zt", 7)); }) == 0);
 }
 
 static void test_verify(const Reader &reader) {
@@ -134,15 +199,15 @@ static void test_lifetimes(const Buffer &file) {
         Reader first = Reader::from_memory(file.data(), file.size());
         Reader second = std::move(first);
         kept = second.read("packed");
-        batch = second.read_many();
+        batch = second.read_all();
     }
     // What was read outlives the reader, and may be written to.
-    kept.as<std::uint16_t>()[0] = 7;
-    CHECK(kept.as<std::uint16_t>()[0] == 7 && kept.as<std::uint16_t>()[1] == 0x3f81);
+    kept.as<ztensor::BFloat16>()[0].bits = 7;
+    CHECK(kept.as<ztensor::BFloat16>()[0].bits == 7 && kept.as<ztensor::BFloat16>()[1].bits == 0x3f81);
     CHECK(batch->as<float>(0)[0] == 1);
 #ifdef __cpp_lib_span
-    const std::span<std::uint16_t> span = kept.as<std::uint16_t>();
-    CHECK(span.size() == 4096 && span[0] == 7);
+    const std::span<ztensor::BFloat16> span = kept.as<ztensor::BFloat16>();
+    CHECK(span.size() == 4096 && span[0].bits == 7);
 #endif
 }
 
@@ -213,12 +278,14 @@ int main() {
         const Reader reader = Reader::from_memory(file.data(), file.size());
         test_descriptions(reader);
         test_reading(reader);
+        test_types(reader);
         test_verify(reader);
         test_text_with_a_nul(reader);
     }
     test_lifetimes(file);
     test_lent_memory();
     test_failures();
+    test_error_numbers();
     test_files();
     return check_report("test_hpp");
 }
