@@ -281,7 +281,7 @@ for name in ("model.zt", "new.zt"):
     try:
         ztn.save_file({"x": np.arange(3)}, name)
     except OSError as err:
-        print(type(err) is ztensor.FileError, str(err).startswith(name + ": "), "Permission denied" in str(err))
+        print(isinstance(err, ztensor.FileError) and isinstance(err, PermissionError), str(err).startswith(name + ": "), "Permission denied" in str(err))
 """
 
 

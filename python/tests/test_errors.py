@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import errno
 import inspect
+import os
 import pickle
 import struct
 import zlib
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import flip
+from support import flip, run_python
 
 import ztensor
 from ztensor import Reader, Writer, errors
@@ -182,10 +184,145 @@ def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path, mode: str) 
             Reader(missing, mode=mode)
         assert type(caught.value) is ztensor.MissingFileError
         assert caught.value.errno == errno.ENOENT
-    with pytest.raises(ztensor.FileError, match=f"^{tmp_path}: .*not a regular file"):
+    with pytest.raises(IsADirectoryError, match=f"^{tmp_path}: .*not a regular file"):
         Reader(tmp_path, mode=mode)
-    with pytest.raises(ztensor.FileError, match="/dev/null"):
+    with pytest.raises(ztensor.FileError, match="/dev/null") as other:
         Reader("/dev/null", mode=mode)
+    assert other.value.errno == errno.EINVAL
+
+
+# Of the operating system.
+
+SYSTEM = {
+    "PermissionError": [errno.EACCES, errno.EPERM],
+    "FileExistsError": [errno.EEXIST],
+    "FileNotFoundError": [errno.ENOENT],
+    "IsADirectoryError": [errno.EISDIR],
+    "NotADirectoryError": [errno.ENOTDIR],
+    "InterruptedError": [errno.EINTR],
+    "BlockingIOError": [errno.EAGAIN, errno.EINPROGRESS],
+    "TimeoutError": [errno.ETIMEDOUT],
+    "BrokenPipeError": [errno.EPIPE, errno.ESHUTDOWN],
+    "ConnectionResetError": [errno.ECONNRESET],
+    "ConnectionRefusedError": [errno.ECONNREFUSED],
+    "ConnectionAbortedError": [errno.ECONNABORTED],
+    "ChildProcessError": [errno.ECHILD],
+    "ProcessLookupError": [errno.ESRCH],
+    "OSError": [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EXDEV],
+}
+
+
+@pytest.mark.parametrize("name, number", [(name, number) for name, numbers in SYSTEM.items() for number in numbers])
+def test_an_error_of_the_system_is_the_builtin_one_of_its_number(name: str, number: int) -> None:
+    given = errors.file_error("a.zt: cannot read the file: oh", number, "a.zt")
+    given.status = 20
+    builtin = getattr(builtins, name)
+    assert type(OSError(number, "")) is builtin, "Python itself says so"
+    for found in (given, pickle.loads(pickle.dumps(given)), copy.copy(given), copy.deepcopy(given)):
+        assert isinstance(found, builtin) and isinstance(found, ztensor.FileError)
+        assert isinstance(found, ztensor.MissingFileError) == (number == errno.ENOENT)
+        assert type(found) is type(given) and type(found).__name__ in (name, "FileError", "MissingFileError")
+        assert (found.errno, found.strerror, found.filename) == (number, os.strerror(number), "a.zt")
+        assert (str(found), found.status) == ("a.zt: cannot read the file: oh", 20)
+
+
+def test_every_builtin_exception_of_the_system_has_its_class() -> None:
+    numbers = {type(OSError(number, "")) for number in errno.errorcode}
+    assert numbers <= {OSError, *errors._FILE_ERRORS}
+
+
+def fails(call: Callable[[], object]) -> ztensor.FileError:
+    with pytest.raises(ztensor.FileError) as caught:
+        call()
+    found = caught.value
+    assert str(found).startswith(f"{found.filename}: cannot ") and found.status is not None
+    assert isinstance(found, type(OSError(found.errno, ""))) and found.strerror == os.strerror(found.errno or 0)
+    return found
+
+
+def test_errors_of_the_system_have_number_and_file(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    os.symlink("loop", tmp_path / "loop")
+    long = tmp_path / ("x" * 300)
+    for path, number in (
+        (tmp_path / "file" / "model.zt", errno.ENOTDIR),
+        (tmp_path, errno.EISDIR),
+        (tmp_path / "nowhere" / "model.zt", errno.ENOENT),
+        (tmp_path / "loop", errno.ELOOP),
+        (long, errno.ENAMETOOLONG),
+    ):
+        for call in (lambda: Reader(path, mode=mode), lambda: Writer(path)):
+            found = fails(call)
+            assert (found.errno, found.filename) == (number, str(path))
+
+
+def test_a_file_name_that_is_not_text_is_in_the_error(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.zt")
+    for call in (lambda: Reader(path), lambda: Writer(path + "/model.zt")):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.filename in (path, path + "/model.zt")
+
+
+def test_errors_of_other_kinds_have_no_number(path: Path) -> None:
+    with pytest.raises(ztensor.MissingFileError):
+        Reader(path)
+    with pytest.raises(ztensor.FormatError) as caught:
+        Reader(b"no file")
+    assert lib.zt_last_error_errno() == 0 and not hasattr(caught.value, "errno")
+
+
+REFUSED_BY_THE_SYSTEM = """
+import errno, os, sys
+import numpy as np, ztensor.numpy as ztn
+from ztensor import Reader, Writer
+
+ztn.load(ztn.save({"x": np.arange(3)}))
+os.chdir(sys.argv[1])
+if os.getuid() == 0:
+    # Root may do everything; another user may not.
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for call in (
+    lambda: Reader("secret.zt"),
+    lambda: Reader("locked/model.zt"),
+    lambda: ztn.load_file("secret.zt", mode="read"),
+    lambda: ztn.save_file({"x": np.arange(3)}, "locked/new.zt"),
+    lambda: Writer("new.zt"),
+):
+    try:
+        call()
+    except PermissionError as err:
+        print(err.errno == errno.EACCES, err.strerror, str(err).startswith(f"{err.filename}: cannot "))
+"""
+
+
+def test_what_may_not_be_done_is_a_permission_error(tmp_path: Path) -> None:
+    model(tmp_path / "secret.zt")
+    (tmp_path / "secret.zt").chmod(0)
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0)
+    tmp_path.chmod(0o555)
+    try:
+        assert run_python(REFUSED_BY_THE_SYSTEM, tmp_path) == "True Permission denied True\n" * 5
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_full_disk_has_its_number(path: Path) -> None:
+    code = """
+import resource, signal, sys
+import numpy as np, ztensor.numpy as ztn
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ztn.save({"x": np.ones(3)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+try:
+    ztn.save_file({"x": np.ones(1 << 20)}, sys.argv[1])
+except OSError as err:
+    print(err.errno, err.filename)
+"""
+    assert run_python(code, path).split() == [str(errno.EFBIG), str(path)]
 
 
 def test_a_status_is_remembered(path: Path) -> None:

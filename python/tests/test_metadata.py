@@ -237,6 +237,39 @@ def test_mappings_and_sequences_of_other_types_become_dicts_and_lists() -> None:
         assert strict(found) == strict({"a": [1, 2], "b": {"x": 1}, "c": {"y": b"z"}})
 
 
+NUMPY: dict[str, tuple[Any, Any]] = {
+    "bool": (np.True_, True),
+    "comparison": (np.ones(2)[0] > 0, True),
+    "int64": (np.int64(-(2**63)), -(2**63)),
+    "uint64": (np.uint64(2**64 - 1), 2**64 - 1),
+    "int8": (np.int8(-3), -3),
+    "float16": (np.float16(0.1), float(np.float16(0.1))),
+    "float32": (np.float32(0.1), float(np.float32(0.1))),
+    "float64": (np.float64(0.1), 0.1),
+    "infinity": (np.float32("-inf"), -math.inf),
+    "text": (np.str_("a"), "a"),
+    "bytes": (np.bytes_(b"a"), b"a"),
+    "mean": (np.arange(4).mean(), 1.5),
+    "no dimension": (np.array(7, np.uint8), 7),
+    "big-endian, no dimension": (np.array(258, ">u2"), 258),
+    "inside": ({"a": [np.float32(1.5), (np.int16(2),)], np.str_("b"): np.False_}, {"a": [1.5, [2]], "b": False}),
+}
+
+
+@pytest.mark.parametrize("case", NUMPY)
+def test_scalars_of_numpy_are_what_they_equal(case: str, path: Path) -> None:
+    value, expected = NUMPY[case]
+    with Writer(path, metadata={"x": value}) as writer:
+        writer.add_tensor("t", np.zeros(1), attributes={"x": value})
+    with Reader(path) as reader:
+        assert strict(reader.file_metadata) == strict(reader[0].attributes) == strict({"x": expected})
+
+
+def test_not_a_number_of_numpy_survives() -> None:
+    found = Reader(ztensor.numpy.save({}, {"x": np.float32("nan")})).file_metadata["x"]
+    assert type(found) is float and math.isnan(found)
+
+
 def test_the_callers_metadata_is_not_changed(path: Path) -> None:
     metadata = {"b": [1, {"x": (2,)}], "a": math.nan}
     with Writer(path, metadata=metadata) as writer:
@@ -268,7 +301,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "key of another type": ({1: "x"}, "the key 1 is not a str"),
     "inner key of another type": ({"a": {None: "x"}}, r"\['a'\].*the key None is not a str"),
     "object": ({"a": object()}, r"\['a'\].*object cannot be stored"),
-    "array": ({"a": np.zeros(2)}, r"\['a'\].*ndarray cannot be stored"),
+    "array": ({"a": np.zeros(2)}, r"\['a'\].*ndarray cannot be stored.*tolist"),
+    "array of one": ({"a": np.zeros(1)}, r"\['a'\].*ndarray cannot be stored.*tolist"),
+    "extended float": ({"a": np.longdouble("0.1")}, r"\['a'\].*longdouble cannot be stored"),
+    "complex of numpy": ({"a": np.complex64(1j)}, r"\['a'\].*complex64 cannot be stored"),
+    "date": ({"a": np.datetime64("2024-02-29", "ns")}, r"\['a'\].*datetime64 cannot be stored"),
+    "record": ({"a": np.zeros(1, "i4,f8")[0]}, r"\['a'\].*void cannot be stored"),
+    "masked": ({"a": np.ma.masked}, r"\['a'\].*cannot be stored"),
     "set": ({"a": {1, 2}}, r"\['a'\].*set cannot be stored"),
     "complex": ({"a": 1j}, r"\['a'\].*complex cannot be stored"),
     "over 64 bits": ({"a": [2**64]}, r"\['a'\].*does not fit 64 bits"),

@@ -5,31 +5,47 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, Union
+
+import numpy as np
 
 from ztensor._ffi import ffi, lib
-from ztensor.errors import BY_STATUS, ArgumentError, DefectError, FormatError, ZTensorError
+from ztensor.errors import BY_STATUS, ArgumentError, DefectError, FileError, FormatError, ZTensorError, file_error
+
+#: What a tensor is returned as, how a file is read, and when one that was written is flushed to the disk.
+To = Literal["numpy", "torch"]
+Mode = Literal["mmap", "read"]
+Fsync = Union[Literal["auto"], bool]
 
 
-def check(status: int) -> None:
-    """Raise the exception that stands for a status, unless it is success."""
+def check(status: int, filename: str | None = None) -> None:
+    """Raise the exception that stands for a status, unless it is success; `filename` as for `error`."""
     if status:
-        raise error(status)
+        raise error(status, filename)
 
 
-def error(status: int) -> ZTensorError:
-    """The exception that stands for a status, with the library's own message."""
+def error(status: int, filename: str | None = None) -> ZTensorError:
+    """The exception that stands for a status, with the library's own message.
+
+    `filename` is the path that the call was about, where the library knows it by bytes that are not UTF-8 alone.
+    """
     message = ffi.string(lib.zt_last_error_message()).decode("utf-8", "replace")
     name = lib.zt_status_name(status)
     kind = BY_STATUS.get(ffi.string(name).decode(), ZTensorError) if name else DefectError
-    found = kind(message)
+    number = lib.zt_last_error_errno()
+    if issubclass(kind, FileError) and number:
+        known = ffi.string(lib.zt_last_error_file()).decode("utf-8", "replace") or None
+        is_lossy = known is not None and "\ufffd" in known
+        found: ZTensorError = file_error(message, number, filename if filename is not None and is_lossy else known)
+    else:
+        found = kind(message)
     found.status = status
     return found
 
 
-def refusal(status: int) -> ZTensorError:
+def refusal(status: int, filename: str | None = None) -> ZTensorError:
     """The exception for a tensor that was not added: what breaks a rule of the format is a wrong argument here."""
-    found = error(status)
+    found = error(status, filename)
     if not isinstance(found, FormatError):
         return found
     wrong = ArgumentError(str(found))
@@ -113,7 +129,8 @@ def take_json(pointer: Any) -> dict[str, Any]:
 def to_json(metadata: Mapping[str, Any] | Json | None, what: str) -> bytes:
     """Key-values as the JSON text that C takes.
 
-    Values are None, bool, int of 64 bits, float, str, bytes, and lists, tuples and mappings of these.
+    Values are None, bool, int of 64 bits, float, str, bytes, and lists, tuples and mappings of these. NumPy's scalars, and
+    arrays of no dimension, are the Python values that they equal.
     """
     if metadata is None:
         return b""
@@ -143,6 +160,13 @@ def _tagged(value: Any, what: str) -> Any:
     """Replace what JSON cannot spell by the library's objects of one key."""
     if value is None or isinstance(value, (bool, str)):
         return value
+    if type(value) is np.ndarray and not value.ndim:
+        value = value[()]
+    # Types that Python has not, such as extended floats, stay what they are.
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        value = value.item()
+    if isinstance(value, bool):
+        return value
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
             raise ArgumentError(f"{what}: the integer {value} does not fit 64 bits")
@@ -163,8 +187,8 @@ def _tagged(value: Any, what: str) -> Any:
             raise ArgumentError(f"{what}: a mapping of the one key {next(iter(entries))!r} is reserved, for its $")
         return {key: _tagged(item, f"{what}[{key!r}]") for key, item in entries.items()}
     raise ArgumentError(
-        f"{what}: a {type(value).__name__} cannot be stored; values are None, bool, int, float, str, bytes, and lists "
-        "and mappings of these"
+        f"{what}: a {type(value).__name__} cannot be stored; values are None, bool, int, float, str, bytes, scalars of NumPy, "
+        "and lists and mappings of these" + ("; pass x.tolist()" if isinstance(value, np.ndarray) else "")
     )
 
 

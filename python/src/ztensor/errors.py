@@ -1,12 +1,13 @@
 """What ztensor raises.
 
 Every exception is a :class:`ZTensorError` and also the builtin exception that users of files, dictionaries and
-lists expect, so that ``except KeyError`` and ``except ZTensorError`` both work.
+lists expect, so that ``except KeyError`` and ``except ZTensorError`` both work. What the operating system refuses is a
+:class:`FileError` and also the builtin exception of its ``errno``: ``except PermissionError`` works.
 """
 
 from __future__ import annotations
 
-import errno
+import os
 
 __all__ = [
     "ZTensorError",
@@ -73,13 +74,76 @@ class CancelledError(ZTensorError):
 
 
 class FileError(ZTensorError, OSError):
-    """The operating system refused to open, read, map, write or rename."""
+    """The operating system refused to open, read, map, write or rename.
+
+    If Python has a builtin exception for the error number, the exception is one of that class too: a
+    ``PermissionError``, ``IsADirectoryError``, ``NotADirectoryError``, ``TimeoutError`` and so on.
+
+    Attributes
+    ----------
+    errno : int or None
+        The error number of the operating system, such as ``errno.ENOSPC``.
+    strerror : str or None
+        The operating system's message for it. ``str()`` also says what was attempted.
+    filename : str or None
+        The path of the file.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The three are no entries of `__dict__`, and the class may be one that no module names.
+        state = {**self.__dict__, "errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+        return _rebuild, (_BUILTIN.get(type(self), type(self)), self.args), state
 
 
 class MissingFileError(FileError, FileNotFoundError):
     """The file, or the directory it is to be written to, does not exist."""
 
-    errno = errno.ENOENT
+
+def _file_error(builtin: type[OSError]) -> type[FileError]:
+    """The class of a builtin exception that is a FileError too."""
+    found: type[FileError] = type(
+        builtin.__name__, (FileError, builtin), {"__module__": __name__, "__doc__": f"A FileError that is a builtin {builtin.__name__}."}
+    )
+    return found
+
+
+#: FileError and a builtin exception in one, by the builtin one.
+_FILE_ERRORS: dict[type[OSError], type[FileError]] = {
+    FileNotFoundError: MissingFileError,
+    **{
+        builtin: _file_error(builtin)
+        for builtin in (
+            BlockingIOError,
+            BrokenPipeError,
+            ChildProcessError,
+            ConnectionAbortedError,
+            ConnectionRefusedError,
+            ConnectionResetError,
+            FileExistsError,
+            InterruptedError,
+            IsADirectoryError,
+            NotADirectoryError,
+            PermissionError,
+            ProcessLookupError,
+            TimeoutError,
+        )
+    },
+}
+_BUILTIN = {found: builtin for builtin, found in _FILE_ERRORS.items() if found is not MissingFileError}
+
+
+def _rebuild(kind: type[OSError], args: tuple[object, ...]) -> OSError:
+    """An exception that was pickled."""
+    return _FILE_ERRORS.get(kind, kind)(*args)
+
+
+def file_error(message: str, number: int, filename: str | None) -> FileError:
+    """The exception for an error of the operating system."""
+    # Python itself knows which builtin exception stands for the number.
+    builtin = type(OSError(number, ""))
+    found = _FILE_ERRORS.get(builtin, FileError)(message)
+    found.errno, found.strerror, found.filename = number, os.strerror(number), filename
+    return found
 
 
 class FormatError(ZTensorError, ValueError):
