@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -425,12 +428,12 @@ def test_a_closed_reader_says_so(file: Path, opened: Open) -> None:
     for call in calls(reader):
         with pytest.raises(ztensor.StateError, match="the reader is closed"):
             call()
-    assert repr(reader) == "<Reader closed>"
+    assert repr(reader).startswith("<Reader of ") and repr(reader).endswith(": closed>")
 
 
 def test_the_with_block_closes(file: Path, opened: Open) -> None:
     with opened(file) as reader:
-        assert repr(reader) == "<Reader of 5 tensors>"
+        assert len(reader) == 5
         array = reader["w"]
     with pytest.raises(ztensor.StateError):
         reader["w"]
@@ -442,6 +445,126 @@ def test_an_exception_in_the_with_block_goes_through(file: Path) -> None:
         1 / 0
     with pytest.raises(ztensor.StateError):
         len(reader)
+
+
+# What a reader says of itself.
+
+
+def test_a_reader_shows_file_format_tensors_and_bytes(path: Path, mode: str) -> None:
+    with Writer(path) as writer:
+        writer.add_tensors({"a": np.zeros((2, 3)), "b": np.ones(5, np.int8)}, compress=True)
+    with Reader(path, mode=mode) as reader:
+        assert repr(reader) == str(reader) == f"<Reader of {str(path)!r}: zt/1, 2 tensors, 53 bytes>"
+    with Reader(path.read_bytes()) as reader:
+        assert repr(reader) == "<Reader of '<memory>': zt/1, 2 tensors, 53 bytes>"
+
+
+def test_keys_can_be_completed(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        assert reader._ipython_key_completions_() == reader.tensor_names
+
+
+def test_a_change_to_file_metadata_changes_nothing(path: Path) -> None:
+    with Writer(path, metadata={"a": [1]}) as writer:
+        writer.add_tensor("x", np.ones(1))
+    with Reader(path) as reader:
+        reader.file_metadata["b"] = 2
+        reader.file_metadata["a"].append(3)
+        assert reader.file_metadata == {"a": [1]} and type(reader.file_metadata) is dict
+        with pytest.raises(AttributeError):
+            reader.file_metadata = {}  # type: ignore[misc]
+
+
+def test_no_names_are_no_tensors(file: Path, opened: Open) -> None:
+    with opened(file) as reader:
+        for names in ([], (), iter(())):
+            assert reader.read_tensors(names) == [] == reader.read_tensors(names, to="torch")
+        assert reader[0:0] == [] and len(reader.read_rows("w", 1, 1)) == 0
+
+
+# Other processes, and copies.
+
+
+def in_another_process(reader: Reader) -> tuple[Any, ...]:
+    options = reader._origin[1:]
+    return os.getpid(), reader["w"], options, reader.file_metadata
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_reader_goes_to_another_process(method: str, file: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By a relative path, which the other process could not follow from where it is.
+    monkeypatch.chdir(file.parent)
+    reader = Reader(file.name, mode=mode, verify=True, threads=2)
+    monkeypatch.chdir("/")
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        process, array, options, metadata = pool.apply(in_another_process, (reader,))
+    assert process != os.getpid() and options == (mode, True, 2) and metadata == reader.file_metadata
+    assert_same(array, TENSORS["w"])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_reader_is_pickled_by_its_path(protocol: int, file: Path) -> None:
+    given = pickle.dumps(Reader(file), protocol)
+    assert len(given) < 1000
+    with pickle.loads(given) as found:
+        assert type(found) is Reader and found.tensor_names == list(TENSORS)
+        assert pickle.loads(pickle.dumps(found, protocol)).tensor_names == list(TENSORS)
+
+
+def test_a_file_of_any_generation_is_pickled_by_its_path() -> None:
+    for name in ("0.1.4/single_f32.zt", "1.2.3/single_f32.zt", "2.1.2/single_f32.zt"):
+        with Reader(LEGACY / name) as reader:
+            found = pickle.loads(pickle.dumps(reader))
+            assert found.format == reader.format and found[0] == reader[0]
+
+
+def test_a_file_that_was_replaced_is_not_taken_for_the_one_that_was_pickled(path: Path) -> None:
+    def write(**tensors: Any) -> None:
+        with Writer(path) as writer:
+            writer.add_tensors(tensors)
+
+    write(a=np.zeros(3))
+    reader = Reader(path)
+    given = pickle.dumps(reader)
+    write(a=np.zeros(3))
+    assert pickle.loads(given)["a"].shape == (3,)
+    for other in ({"b": np.zeros(3)}, {"a": np.ones(3)}, {"a": np.zeros((3, 1))}, {"a": np.zeros(3, np.int64)}, {}):
+        write(**other)
+        with pytest.raises(ztensor.StateError, match=f"^{path}: the file was replaced"):
+            pickle.loads(given)
+        # Also where it was replaced before.
+        with pytest.raises(ztensor.StateError, match="replaced"):
+            pickle.loads(pickle.dumps(reader))
+    path.unlink()
+    with pytest.raises(ztensor.MissingFileError):
+        pickle.loads(given)
+
+
+def test_a_reader_of_bytes_is_not_pickled(file: Path) -> None:
+    with pytest.raises(TypeError, match="Reader of a file in memory.*path"):
+        pickle.dumps(Reader(file.read_bytes()))
+
+
+def test_a_closed_reader_is_not_pickled(file: Path, opened: Open) -> None:
+    reader = opened(file)
+    reader.close()
+    with pytest.raises(ztensor.StateError, match="closed"):
+        pickle.dumps(reader)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_reader_is_closed_by_itself(way: Callable[[Reader], Reader], file: Path, opened: Open) -> None:
+    reader = opened(file)
+    found = way(reader)
+    assert type(found) is Reader and found is not reader
+    reader.close()
+    assert_same(found["w"], TENSORS["w"])
+    again = way(found)
+    found.close()
+    assert_same(again["w"], TENSORS["w"])
+    # Of a closed one too.
+    with pytest.raises(ztensor.StateError):
+        way(found)["w"]
 
 
 LEGACY = Path(__file__).parents[2] / "tests" / "data" / "legacy"

@@ -258,6 +258,55 @@ def test_any_number_of_threads_writes_the_same_bytes(compress: bool | int, tmp_p
         assert (tmp_path / "x.zt").read_bytes() == expected
 
 
+TIED_TO_BYTES = """
+import resource, sys
+import numpy as np, ztensor.numpy as ztn
+ztn.load(ztn.save({"a": np.ones(3)}))
+tied = np.arange(1 << 21)
+tensors = {f"t{at}": tied for at in range(20_000)}
+if sys.argv[1] == "torch":
+    import torch, ztensor.torch as ztn
+    tensors = {name: torch.from_numpy(tied) for name in tensors}
+    ztn.save({"a": torch.ones(3)})
+elif sys.argv[1] == "views":
+    tensors = {name: tied.reshape(2, -1)[at % 2] for at, name in enumerate(tensors)}
+# 2 GiB beyond what it has: each array alone fits, all of them apart would take 300.
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (2 << 30), held + (2 << 30)))
+data = ztn.save(tensors, compress=sys.argv[2] == "compress")
+print(len(data) < 24 << 20, len(ztn.load(data)))
+"""
+
+
+@pytest.mark.parametrize("compress", ["compress", "raw"])
+@pytest.mark.parametrize("kind", ["numpy", "views", "torch"])
+def test_tied_tensors_take_the_memory_of_one_when_they_are_saved_to_bytes(kind: str, compress: str) -> None:
+    if kind == "torch":
+        pytest.importorskip("torch")
+    assert run_python(TIED_TO_BYTES, kind, compress).split() == ["True", "20000"]
+
+
+NO_MEMORY = """
+import resource, sys
+import numpy as np, ztensor, ztensor.numpy as ztn
+given = np.zeros(1 << 27, np.uint8) + np.uint8(1)
+ztn.load(ztn.save({"a": np.ones(3)}, compress=1))
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (64 << 20), held + (64 << 20)))
+class Made:
+    def __array__(self, dtype=None, copy=None): return np.ones(1 << 27, np.uint8)
+for value in (given, given.reshape(2, -1).T, Made()):
+    try: ztn.save({"a": value})
+    except ztensor.OutOfMemoryError as err: print(str(err).startswith("<memory>: "))
+# What compression makes of it fits.
+print(len(ztn.save({"a": given}, compress=1, threads=1)) < 1 << 20)
+"""
+
+
+def test_memory_that_ends_while_saving_to_bytes_is_an_error_of_the_package() -> None:
+    assert run_python(NO_MEMORY).split() == ["True"] * 4
+
+
 def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     code = """
 import sys

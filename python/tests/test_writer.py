@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -371,7 +375,7 @@ def test_finalize_ends_the_file(path: Path) -> None:
     assert not path.exists()
     writer.finalize()
     assert_same(read(path)["x"], X)
-    assert repr(writer) == "<Writer finalized>"
+    assert repr(writer) == f"<Writer of {str(path)!r}: finalized, 1 tensors, {X.nbytes} bytes>"
 
 
 def test_finalize_in_the_with_block_is_fine(path: Path) -> None:
@@ -405,6 +409,136 @@ def test_an_abandoned_writer_says_so(path: Path) -> None:
     assert entries(path.parent) == []
     with pytest.raises(ztensor.StateError, match="the writer was abandoned already"):
         writer.finalize()
+
+
+def test_a_writer_shows_file_state_tensors_and_bytes(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    writer = Writer(path)
+    assert repr(writer) == f"<Writer of {str(path)!r}: open, 0 tensors, 0 bytes>"
+    writer.add_tensors({"a": torch.ones(3), "b": torch.ones(2)})
+    writer.add_tensor("c", np.ones(10, np.int8), compress=True)
+    writer.add_sparse_coo("d", np.ones(1), np.zeros((2, 1), int), (1, 1))
+    with pytest.raises(ztensor.ArgumentError):
+        writer.add_tensor("a", np.ones(1))
+    assert repr(writer) == f"<Writer of {str(path)!r}: open, 4 tensors, {20 + 10 + 8 + 16} bytes>"
+    writer.abandon()
+    assert "abandoned" in repr(writer)
+
+
+def test_close_ends_the_file_once(path: Path) -> None:
+    writer = Writer(path)
+    writer.add_tensor("x", X)
+    writer.close()
+    assert list(read(path)) == ["x"]
+    path.unlink()
+    writer.close()
+    assert entries(path.parent) == []
+    with pytest.raises(ztensor.StateError, match="finalized already"):
+        writer.add_tensor("y", X)
+
+
+def test_close_leaves_an_abandoned_file_abandoned(path: Path) -> None:
+    writer = Writer(path)
+    writer.abandon()
+    writer.close()
+    with pytest.raises(ztensor.StateError, match="abandoned already"):
+        writer.finalize()
+    with Writer(path) as writer:
+        writer.close()
+    assert path.exists()
+
+
+def test_a_close_that_fails_says_so_once(tmp_path: Path) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    writer = Writer(directory / "model.zt")
+    for name in entries(directory):
+        (directory / name).unlink()
+    directory.rmdir()
+    with pytest.raises(ztensor.FileError):
+        writer.close()
+    writer.close()
+
+
+def test_a_writer_is_neither_copied_nor_pickled(path: Path) -> None:
+    writer = Writer(path)
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="a Writer cannot be copied or pickled"):
+            way(writer)
+    writer.abandon()
+
+
+# Writers that are forgotten.
+
+
+def warnings_of(code: str, *arguments: Any, status: int = 0) -> str:
+    """What a program of its own says, with all warnings on."""
+    head = "import os, sys, gc\nimport numpy as np, ztensor\nfrom ztensor import Writer\n"
+    search = os.pathsep.join(filter(None, [str(Path(ztensor.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", head + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search},
+    )
+    assert done.returncode == status, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "del writer",
+        "pass",
+        "writer = None; gc.collect()",
+        "writer.me = writer; del writer; gc.collect()",
+        "import builtins; builtins.writer = writer",
+        "sys.modules['numpy'].writer = writer",
+        "raise SystemExit",
+    ],
+)
+def test_a_writer_that_is_forgotten_warns_and_leaves_nothing(end: str, path: Path) -> None:
+    said = warnings_of(f"writer = Writer(sys.argv[1])\nwriter.add_tensor('a', np.ones(3))\n{end}", path)
+    assert said.count("a Writer of") == 1 and "ResourceWarning" in said and repr(str(path)) in said and "close()" in said
+    assert "Traceback" not in said and "ignored" not in said
+    assert entries(path.parent) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "writer = Writer(sys.argv[1]); writer.finalize()",
+        "writer = Writer(sys.argv[1]); writer.close(); writer.close()",
+        "writer = Writer(sys.argv[1]); writer.abandon()",
+        "with Writer(sys.argv[1]) as writer: pass",
+        "try:\n with Writer(sys.argv[1]) as writer: 1 / 0\nexcept ZeroDivisionError: pass",
+        "try: Writer(sys.argv[1] + '/nowhere/x.zt')\nexcept OSError: pass",
+        "try: Writer(5)\nexcept ValueError: pass",
+        "try: Writer(sys.argv[1], fsync='x')\nexcept ValueError: pass",
+        "try: Writer()\nexcept TypeError: pass",
+        "Writer.__new__(Writer)",
+        "import ztensor.numpy\ntry: ztensor.numpy.save({'a': 3})\nexcept TypeError: pass",
+        "import ztensor.numpy\ntry: ztensor.numpy.save_file({'a': 3}, sys.argv[1])\nexcept TypeError: pass",
+    ],
+)
+def test_a_writer_that_came_to_an_end_does_not_warn(code: str, path: Path) -> None:
+    assert warnings_of(code + "\nwriter = None; gc.collect()", path) == ""
+
+
+def test_a_forked_child_does_not_warn_of_its_parents_writer(path: Path) -> None:
+    code = """
+writer = Writer(sys.argv[1])
+writer.add_tensor("a", np.ones(3))
+child = os.fork()
+if not child:
+    del writer
+    gc.collect()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+writer.finalize()
+"""
+    assert warnings_of(code, path) == ""
+    assert list(read(path)) == ["a"]
 
 
 @pytest.mark.parametrize("shape", [(3.9, 2.2), "34", ("a", "b"), (float("nan"), 3), (2**64, 3), (-1, 3), 5], ids=repr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,10 @@ def write(path: Path, array: npt.NDArray[np.float32], tensor: torch.Tensor) -> N
     ztensor.convert(path, str(path), 3, progress=lambda name, done, total: done < total, verify=False, threads=2)
     other: Writer = Writer(str(path), fsync=False)
     other.finalize()
+    other.close()
     other.abandon()
+    flush: Literal["auto"] | bool = True
+    Writer(path, metadata={"loss": np.float32(0.5), "done": np.True_}, fsync=flush).close()
 
 
 def read(path: Path) -> list[str]:
@@ -37,7 +40,7 @@ def read(path: Path) -> list[str]:
         rows: npt.NDArray[np.float32] = reader.read_rows("array", 0, 2)
         first: TensorMetadata = reader[0]
         last: list[TensorMetadata] = reader[-2:] + [reader[np.int64(1)]]
-        names: list[str] = reader.tensor_names + reader.keys()
+        names: list[str] = reader.tensor_names + reader.keys() + reader._ipython_key_completions_()
         metadata: dict[str, Any] = reader.file_metadata
         reader.verify(lambda done, total: done < total)
         reader.verify(progress=print)
@@ -68,6 +71,9 @@ def errors(path: Path) -> int | None:
         Reader(path)
     except ztensor.MissingFileError as err:
         return err.errno
+    except ztensor.FileError as err:
+        strerror: str | None = err.strerror
+        return err.errno if strerror else err.status
     except ZTensorError as err:
         return err.status
     return None
@@ -80,5 +86,13 @@ def mistakes(path: Path, reader: Reader) -> None:
     Reader(path, verify=None)  # type: ignore[arg-type]
     reader[1.5]  # type: ignore[call-overload]
     reader.read_tensor(3)  # type: ignore[arg-type]
+    reader.read_tensor("a", to="jax")  # type: ignore[arg-type]
+    reader.read_tensors(["a"], "numpi")  # type: ignore[arg-type]
+    reader.read_rows("a", 0, 1, to="Torch")  # type: ignore[arg-type]
+    Reader(path, mode="mapped")  # type: ignore[arg-type]
+    Writer(path, fsync="always")  # type: ignore[arg-type]
+    ztensor.convert(path, path, mode="rb", fsync="never")  # type: ignore[arg-type]
+    ztensor.numpy.load_file(path, mode="r")  # type: ignore[arg-type]
+    ztensor.torch.save_file({}, path, fsync="never")  # type: ignore[arg-type]
     ztensor.torch.load_file(path, device=1.5)  # type: ignore[arg-type]
     ztensor.numpy.save([1])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy as np
 from ztensor import _dtypes
 from ztensor._ffi import lib
 from ztensor._parts import Raw, Specs
-from ztensor.errors import UnsupportedTensorError
+from ztensor.errors import OutOfMemoryError, UnsupportedTensorError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,25 +20,43 @@ if TYPE_CHECKING:
 def as_array(value: Any, name: str, role: str = "") -> npt.NDArray[Any]:
     """An array of `value`, which is an array, or has ``__array__``, or speaks DLPack; `name` and `role` are for messages.
 
+    The array has the values of `value`, neither more nor less. Where the conversion would drop or change some, or may
+    do so, it is refused.
+
     Raises
     ------
     UnsupportedTensorError
-        If it is none of these, or a masked array, whose mask would be lost.
+        If it is none of these, or NumPy would lose a mask, missing values, or the types of columns.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedTensorError(f"tensor {name!r}{role} is a masked array, whose mask would be lost; fill it first: x.filled(...)")
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         return value
-    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+    what = f"tensor {name!r}{role} is a {type(value).__name__}"
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    from ztensor import _foreign  # few files have arrays of other classes
+
+    if isinstance(value, np.ndarray):
+        found: npt.NDArray[Any] = value
+    elif hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         try:
-            found: npt.NDArray[Any] = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+            loss = _foreign.loss_before(value)
+            if loss is None:
+                # Subclasses pass, since one may have a mask.
+                found = np.asanyarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+                loss = _foreign.loss_after(value, found)
+        except MemoryError as err:
+            raise OutOfMemoryError(f"{what} for whose array there is no memory: {err}") from err
         except Exception as err:
-            raise UnsupportedTensorError(f"tensor {name!r}{role} is a {type(value).__name__} that NumPy cannot take: {err}") from err
-        return found
-    raise UnsupportedTensorError(
-        f"tensor {name!r}{role} is a {type(value).__name__}, not an array: pass a NumPy array, a torch tensor, a SciPy sparse matrix, or "
-        "anything with __array__ or __dlpack__"
-    )
+            raise UnsupportedTensorError(f"{what} that NumPy cannot take: {err}") from err
+        if loss is not None:
+            raise UnsupportedTensorError(f"{what} {loss}")
+    else:
+        raise UnsupportedTensorError(
+            f"{what}, not an array: pass a NumPy array, a torch tensor, a SciPy sparse matrix, or anything with __array__ or __dlpack__"
+        )
+    if isinstance(found, np.ma.MaskedArray) or _foreign.has_mask(found):
+        raise UnsupportedTensorError(f"{what} with a mask, which would be lost: pass x.filled(...), and the mask as a tensor of its own")
+    return found
 
 
 def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bool = True) -> int:
@@ -55,7 +73,10 @@ def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bo
     if array.flags.c_contiguous and array.dtype.byteorder != ">":
         specs.add_component(address, nbytes, code, (address, nbytes) if lasts else None)
         return code
-    packed = array.astype(array.dtype.newbyteorder("<"), order="C")
+    try:
+        packed = array.astype(array.dtype.newbyteorder("<"), order="C")
+    except MemoryError as err:
+        raise OutOfMemoryError(f"tensor {name!r} is not contiguous and cannot be packed: {err}") from err
     specs.keep(packed, nbytes)
     # The same view of the same memory packs to the same bytes.
     key = (address, array.shape, array.strides, array.dtype.str)

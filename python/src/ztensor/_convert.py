@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Callable, Union
 
 from ztensor import _structs
-from ztensor._call import Json, check, encode_name, take_text
+from ztensor._call import Fsync, Json, Mode, check, encode_name, take_text
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description
 from ztensor._parts import Specs
@@ -29,9 +29,9 @@ def convert(
     *,
     progress: Callable[[str, int, int], object] | None = None,
     verify: bool = True,
-    mode: str = "mmap",
+    mode: Mode = "mmap",
     threads: int | None = None,
-    fsync: str | bool = "auto",
+    fsync: Fsync = "auto",
 ) -> None:
     """Write the tensors of any readable file to a new file of the present format.
 

@@ -6,7 +6,7 @@ a second, and it is the form in which arrays of C structs are filled and read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 
 class Specs:
@@ -23,6 +23,10 @@ class Specs:
         One entry a component, behind each other.
     blocksizes : dict
         Rows and columns of a block, by the number of the tensor.
+    attributes : dict
+        Key-values that a tensor has by its class, as JSON, by the number of the tensor.
+    sparse_class : str or None
+        Of the last tensor: ``"array"`` or ``"matrix"`` if it is one of SciPy.
     owners : list
         What must live until the tensors are written, beside the caller's own objects.
     made : int
@@ -45,6 +49,8 @@ class Specs:
         self.component_dtypes: list[int] = []
         self.shares: list[int] = []
         self.blocksizes: dict[int, tuple[int, int]] = {}
+        self.attributes: dict[int, bytes] = {}
+        self.sparse_class: str | None = None
         self.owners: list[Any] = []
         self.made = 0
 
@@ -118,10 +124,11 @@ class Described:
     """Tensors as the file describes them: a list for each column.
 
     `component_dtypes` has those of all components, behind each other, and `blocksizes` rows and columns of a block, by the
-    place of the tensor, for the blocked layouts.
+    place of the tensor, for the blocked layouts. `attributes` returns the key-values of a sparse tensor as JSON, by its
+    place.
     """
 
-    __slots__ = ("names", "layouts", "dtypes", "shapes", "counts", "component_dtypes", "blocksizes")
+    __slots__ = ("names", "layouts", "dtypes", "shapes", "counts", "component_dtypes", "blocksizes", "attributes")
 
     def __init__(
         self,
@@ -132,6 +139,7 @@ class Described:
         counts: list[int],
         component_dtypes: list[int],
         blocksizes: dict[int, tuple[int, int]],
+        attributes: Callable[[int], bytes] | None = None,
     ) -> None:
         self.names = names
         self.layouts = layouts
@@ -140,6 +148,7 @@ class Described:
         self.counts = counts
         self.component_dtypes = component_dtypes
         self.blocksizes = blocksizes
+        self.attributes = attributes
 
 
 class Batch:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import operator
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Callable, SupportsIndex, Union, overload
 
 import numpy as np
 
 from ztensor import _arrays, _structs
-from ztensor._call import buffer_view, check, encode_path, integer, take_json, thread_count
+from ztensor._call import Mode, To, buffer_view, check, encode_path, integer, take_json, take_text, thread_count
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
-from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError, UnsupportedTensorError
+from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError, UnsupportedTensorError, ZTensorError
 
 __all__ = ["Reader"]
 
@@ -42,6 +43,9 @@ class Reader:
     Opening reads the index alone. A tensor that is read is the caller's own: it can be written to, which changes
     neither the file nor what is read later, and it stays valid after the reader is closed. Many threads may read from
     one reader at once.
+
+    A reader of a path can be pickled: where it is unpickled, it opens the same file again, and a file that has another
+    index by then is a StateError. A copy shares the open file, and is closed by itself.
 
     Parameters
     ----------
@@ -79,11 +83,13 @@ class Reader:
         self,
         file_path: PathOrBytes,
         *,
-        mode: str = "mmap",
+        mode: Mode = "mmap",
         verify: bool = False,
         threads: int | None = None,
     ) -> None:
         self._reader: Any = None
+        #: How the file was opened: its absolute path, or None for one in memory, and the options.
+        self._origin: tuple[bytes | None, Mode, bool, int | None] = (None, mode, bool(verify), threads)
         if not isinstance(mode, str) or mode not in _MODES:
             raise ArgumentError(f"mode is {mode!r}; it is 'mmap' or 'read'")
         flags = _MODES[mode] | (lib.ZT_READ_VERIFY if verify else 0)
@@ -93,7 +99,9 @@ class Reader:
         if isinstance(file_path, (str, os.PathLike)):
             path = encode_path(file_path)
             self._label = os.fsdecode(path)
-            check(lib.zt_reader_open(path, flags, thread_count(threads), out))
+            # Another process may have another current directory.
+            self._origin = (os.path.abspath(path) if path[:1] not in (b"/", b"") else path, *self._origin[1:])
+            check(lib.zt_reader_open(path, flags, thread_count(threads), out), self._label)
             self._reader = ffi.gc(out[0], lib.zt_reader_free)
         else:
             try:
@@ -124,7 +132,43 @@ class Reader:
         self.close()
 
     def __repr__(self) -> str:
-        return "<Reader closed>" if self._reader is None else f"<Reader of {self._count} tensors>"
+        try:
+            _, table, _ = self._tables()
+            return f"<Reader of {self._label!r}: {self.format}, {self._count} tensors, {int(table['len'].sum())} bytes>"
+        except ZTensorError:
+            # Closed, or without the memory for a list of the tensors.
+            return f"<Reader of {self._label!r}{': closed' if self._reader is None else ''}>"
+
+    # Copies and other processes.
+
+    def __copy__(self) -> Reader:
+        found = self.__class__.__new__(self.__class__)
+        found.__dict__.update(self.__dict__)
+        return found
+
+    def __deepcopy__(self, _memo: Any) -> Reader:
+        # Nothing in it ever changes but whether it is closed.
+        return self.__copy__()
+
+    def __reduce__(self) -> Any:
+        self._handle()
+        if self._origin[0] is None:
+            raise TypeError(
+                "a Reader of a file in memory cannot be pickled: its bytes belong to this process. Pickle the bytes and open "
+                "them there, or write them to a file and open that by its path"
+            )
+        return _reopen, (self.__class__, *self._origin, self._fingerprint())
+
+    def _fingerprint(self) -> int:
+        """A checksum of what the index says: the same for files that hold the same."""
+        tensors, table, components = self._tables()
+        total = int(table["ndim"].sum())
+        found = zlib.crc32("\0".join(self._all_names()).encode("utf-8"))
+        found = zlib.crc32(ffi.buffer(tensors[0].shape, total * 8) if total else b"", found)
+        for array, fields in ((table, ("dtype", "layout", "ndim", "len")), (components, ("offset", "stored_len", "dtype", "crc32"))):
+            for field in fields:
+                found = zlib.crc32(array[field].tobytes(), found)
+        return found
 
     # What the file holds.
 
@@ -164,7 +208,11 @@ class Reader:
 
     @property
     def file_metadata(self) -> dict[str, Any]:
-        """The file's own key-values, as they were given to the writer; mappings come back sorted by their keys."""
+        """The file's own key-values, as they were given to the writer; mappings come back sorted by their keys.
+
+        Each time, this is a new dictionary. A change to it changes neither the file nor what is returned next: to change the
+        metadata of a file, write the file again with ``metadata=``.
+        """
         out = ffi.new("ZtBuffer **")
         check(lib.zt_reader_metadata(self._handle(), out))
         return take_json(out[0])
@@ -212,6 +260,10 @@ class Reader:
         """The names of all tensors."""
         return self.tensor_names
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """What IPython offers after ``reader["``."""
+        return self.tensor_names
+
     def values(self) -> Iterator[Any]:
         """All tensors as `reader[name]` gives them, each read when it is asked for."""
         return (self.read_tensor(name) for name in self._all_names())
@@ -247,7 +299,7 @@ class Reader:
 
     # Reading.
 
-    def read_tensor(self, name: str, to: str = "numpy", *, verify: bool | None = None) -> Any:
+    def read_tensor(self, name: str, to: To = "numpy", *, verify: bool | None = None) -> Any:
         """Read a tensor.
 
         Parameters
@@ -261,8 +313,9 @@ class Reader:
         Returns
         -------
         numpy.ndarray, SciPy sparse matrix or torch.Tensor
-            Sparse tensors become ``csr_matrix``, ``csc_matrix``, ``coo_matrix``, ``bsr_matrix``, or torch sparse tensors.
-            The memory is the caller's own.
+            Sparse tensors become ``csr_matrix``, ``csc_matrix``, ``coo_matrix``, ``bsr_matrix``, or torch sparse tensors. Those
+            that were sparse arrays of SciPy become ``csr_array``, ``csc_array``, ``coo_array``, ``bsr_array``. The memory is
+            the caller's own.
 
         Raises
         ------
@@ -280,11 +333,16 @@ class Reader:
         """
         return self.read_tensors([name], to, verify=verify)[0]
 
-    def read_tensors(self, names: Sequence[str], to: str = "numpy", *, verify: bool | None = None) -> list[Any]:
-        """Read several tensors at once, on several threads; in the order of `names`.
+    def read_tensors(self, names: Sequence[str], to: To = "numpy", *, verify: bool | None = None) -> list[Any]:
+        """Read several tensors at once, on several threads.
 
-        Tensors that were stored as one blob, as tied weights are, share their memory. Parameters and exceptions are those
-        of :meth:`read_tensor`.
+        Parameters and exceptions are those of :meth:`read_tensor`.
+
+        Returns
+        -------
+        list of numpy.ndarray, SciPy sparse matrix or torch.Tensor
+            One for each name, in the order of `names`; a name may occur more than once. Tensors that were stored as one
+            blob, as tied weights are, share their memory. Without names it is empty.
         """
         convert = converter(to)
         if isinstance(names, str) or not isinstance(names, Iterable):
@@ -293,7 +351,7 @@ class Reader:
         found = [Description(handle, self._number(name)) for name in names]
         return convert(self._load(handle, found, verify))
 
-    def read_rows(self, name: str, start: int, stop: int, to: str = "numpy", *, verify: bool | None = None) -> Any:
+    def read_rows(self, name: str, start: int, stop: int, to: To = "numpy", *, verify: bool | None = None) -> Any:
         """Read rows `start` to `stop` (not included) of a dense tensor: ``read_tensor(name)[start:stop]``, touching only
         the bytes or chunks that hold them. With `verify`, all of a raw tensor is checked.
 
@@ -355,7 +413,7 @@ class Reader:
             raise raised[0]
         check(status)
 
-    def _load_all(self, to: str, *, verify: bool | None = None) -> dict[str, Any]:
+    def _load_all(self, to: To, *, verify: bool | None = None) -> dict[str, Any]:
         """Read the whole file with one call: names and tensors, in the order written.
 
         Raw data of a mapped file comes as one private mapping that the tensors share parts of.
@@ -408,7 +466,21 @@ class Reader:
             counts=counts,
             component_dtypes=components["dtype"].tolist(),
             blocksizes={at: tuple(table["blocksize"][at].tolist()) for at in np.flatnonzero(table["blocksize"][:, 0]).tolist()},
+            attributes=self._attributes_by_place(range(self._count), table["has_attributes"].tolist()),
         )
+
+    def _attributes_by_place(self, numbers: Sequence[int], has_attributes: Sequence[int]) -> Callable[[int], bytes]:
+        """What returns the attributes of one of several tensors as JSON, empty if it has none, by its place among them."""
+        handle = self._handle()
+
+        def attributes(at: int) -> bytes:
+            if not has_attributes[at]:
+                return b""
+            out = ffi.new("ZtBuffer **")
+            check(lib.zt_reader_attributes(handle, numbers[at], out))
+            return take_text(out[0])
+
+        return attributes
 
     def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> Batch:
         """Read tensors, or all of them where `found` is None, into memory."""
@@ -424,6 +496,7 @@ class Reader:
                 counts=[one.tensor.component_count for one in found],
                 component_dtypes=[dtype for one in found for dtype in one.component_dtypes()],
                 blocksizes={at: tuple(one.tensor.blocksize) for at, one in enumerate(found) if one.tensor.blocksize[0]},
+                attributes=self._attributes_by_place(numbers, [one.tensor.has_attributes for one in found]),
             )
         if not numbers:
             return Batch(described, [], [], [], [])
@@ -435,6 +508,16 @@ class Reader:
         wanted, count = (ffi.NULL, 0) if numbers is None else (numbers, len(numbers))
         check(lib.zt_reader_read_many(handle, wanted, count, _verify(verify), out))
         return ffi.gc(out[0], lib.zt_batch_free)
+
+
+def _reopen(
+    kind: type[Reader], path: bytes, mode: Mode, verify: bool, threads: int | None, fingerprint: int
+) -> Reader:
+    """A reader that was pickled."""
+    found = kind(os.fsdecode(path), mode=mode, verify=verify, threads=threads)
+    if found._fingerprint() != fingerprint:
+        raise StateError(f"{found._label}: the file was replaced since the reader of it was pickled: its index is another one")
+    return found
 
 
 def described_batch(described: Described, batch: Any) -> Batch:
@@ -451,7 +534,7 @@ def described_batch(described: Described, batch: Any) -> Batch:
     return Batch(described, buffers, memories, starts, sizes)
 
 
-def converter(to: str) -> Callable[[Batch], list[Any]]:
+def converter(to: To) -> Callable[[Batch], list[Any]]:
     """What makes arrays or tensors of memory."""
     if to == "numpy":
         return _to_numpy
@@ -479,6 +562,7 @@ def _to_numpy(batch: Batch) -> list[Any]:
         else:
             from ztensor import _sparse
 
-            found.append(_sparse.to_scipy(batch.sparse(at, part)))
+            text = described.attributes(at) if described.attributes else b""
+            found.append(_sparse.to_scipy(batch.sparse(at, part), _sparse.states_array(text)))
         part += count
     return found

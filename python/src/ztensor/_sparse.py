@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ztensor._arrays import add_component, as_array, to_numpy
+from ztensor._call import Json
 from ztensor._dtypes import BY_CODE
 from ztensor._ffi import lib
 from ztensor._parts import Loaded, Specs
@@ -19,6 +21,12 @@ _BY_FORMAT = {
     "csc": lib.ZT_SPARSE_CSC,
     "bsr": lib.ZT_SPARSE_BSR,
 }
+
+
+#: The attribute of a sparse tensor that says which arithmetic it has: that of an array, element by element, or that of a
+#: matrix. One without it is a matrix.
+CLASS_KEY = "sparse_class"
+_ARRAY = Json(b'{"sparse_class":"array"}')
 
 
 def is_scipy_sparse(value: Any) -> bool:
@@ -62,34 +70,84 @@ def add_sparse(
     specs.end_tensor(layout, codes[0], dims, len(codes))
 
 
+def _is_array(value: Any) -> bool:
+    """Whether SciPy's `value` is a sparse array, whose ``*`` works element by element, and not a sparse matrix."""
+    kind = getattr(sys.modules["scipy.sparse"], "sparray", None)
+    # Before SciPy 1.11 the arrays have no class in common, but an attribute.
+    return bool(getattr(value, "_is_array", False)) if kind is None else isinstance(value, kind)
+
+
 def add_scipy(specs: Specs, matrix: Any, name: str) -> None:
-    """Add a SciPy sparse matrix or array.
+    """Add a SciPy sparse matrix or array, and the attribute that tells an array.
 
     CSR, CSC, COO and BSR are stored as they are; formats for building (DIA, DOK, LIL) as CSR. The order of entries,
-    duplicates and explicit zeros stay.
+    duplicates and explicit zeros stay; memory beyond the last entry, room to spare, is left out.
     """
     given = matrix
     own: tuple[Any, ...] = ()
+    specs.sparse_class = "array" if _is_array(matrix) else "matrix"
+    if specs.sparse_class == "array":
+        specs.attributes[len(specs.layouts)] = _ARRAY
     if matrix.format not in ("coo", *_BY_FORMAT):
         matrix = matrix.tocsr()
     if len(matrix.shape) != 2 and matrix.format != "coo":
         # SciPy has vectors in CSR too; a .zt file has them as coordinates.
+        if max(len(matrix.indices), len(matrix.data)) > matrix.nnz:
+            matrix = matrix.copy()
+            matrix.prune()
         matrix = matrix.tocoo()
     if matrix.format == "coo":
         coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
         if matrix is given:
             own = (matrix.data,)
         return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, name, lasting=own)
-    parts = (matrix.data, matrix.indices, matrix.indptr)
+    parts = (*_entries(matrix), matrix.indptr)
     if matrix is given:
         own = parts
     return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, name, lasting=own)
 
 
-def to_scipy(loaded: Loaded) -> Any:
-    """A sparse tensor as a SciPy matrix: ``csr_matrix``, ``csc_matrix``, ``coo_matrix`` or ``bsr_matrix``.
+def _entries(matrix: Any) -> tuple[Any, Any]:
+    """Values and indices of the entries that a compressed matrix has, as its ``prune`` leaves them."""
+    data, indices, indptr = matrix.data, matrix.indices, matrix.indptr
+    count = int(indptr[-1]) if len(indptr) else 0
+    if count >= 0 and len(data) > count:
+        data = data[:count]
+    if count >= 0 and len(indices) > count:
+        indices = indices[:count]
+    return data, indices
 
-    What has not two dimensions becomes a ``coo_array``; SciPy has no BSC, which becomes a ``bsr_matrix``.
+
+def with_class(attributes: Mapping[str, Any], actual: str, name: str) -> Mapping[str, Any]:
+    """The attributes that a caller gives for an object of SciPy, together with its class.
+
+    Raises
+    ------
+    ArgumentError
+        If they state another class.
+    """
+    stated = attributes.get(CLASS_KEY, actual)
+    if stated != actual:
+        raise ArgumentError(
+            f"tensor {name!r} is a sparse {actual}, and attributes[{CLASS_KEY!r}], which is reserved for that, is {stated!r}"
+        )
+    return {**attributes, CLASS_KEY: actual} if actual == "array" else attributes
+
+
+def states_array(text: bytes) -> bool:
+    """Whether the attributes of a sparse tensor, as JSON, say that it is an array."""
+    if text == _ARRAY or not text:
+        return bool(text)
+    import json
+
+    return bool(json.loads(text).get(CLASS_KEY) == "array")
+
+
+def to_scipy(loaded: Loaded, is_array: bool = False) -> Any:
+    """A sparse tensor as SciPy has it: a ``csr_array``, ``csc_array``, ``coo_array`` or ``bsr_array`` if `is_array`, or else a
+    ``csr_matrix``, ``csc_matrix``, ``coo_matrix`` or ``bsr_matrix``.
+
+    What has not two dimensions becomes a ``coo_array``; SciPy has no BSC, which becomes BSR.
 
     Raises
     ------
@@ -107,7 +165,7 @@ def to_scipy(loaded: Loaded) -> Any:
         ) from None
     parts = [to_numpy(raw, shape) for raw, shape in zip(loaded.raws, component_shapes(loaded))]
     try:
-        return _to_scipy(sparse, loaded, parts)
+        return _to_scipy(sparse, loaded, parts, "array" if is_array else "matrix")
     except (TypeError, ValueError, NotImplementedError) as err:
         raise UnsupportedTensorError(
             f"tensor {loaded.name!r}: SciPy cannot hold {loaded.shape} of {BY_CODE[loaded.dtype].name}: {err}"
@@ -125,22 +183,22 @@ def component_shapes(loaded: Loaded) -> list[tuple[int, ...]]:
     return [values, (stored,), (indptr.nbytes // BY_CODE[indptr.dtype].itemsize,)]
 
 
-def _to_scipy(sparse: Any, loaded: Loaded, parts: list[Any]) -> Any:
+def _to_scipy(sparse: Any, loaded: Loaded, parts: list[Any], kind: str) -> Any:
     shape, layout = loaded.shape, loaded.layout
     if layout == lib.ZT_SPARSE_COO:
         coords = tuple(_index(row) for row in parts[1])
-        make = sparse.coo_matrix if len(shape) == 2 else sparse.coo_array
+        make = getattr(sparse, f"coo_{kind}" if len(shape) == 2 else "coo_array")
         return make((parts[0], coords), shape=shape)
     values, indices, indptr = parts[0], _index(parts[1]), _index(parts[2])
     if layout == lib.ZT_SPARSE_CSR:
-        return sparse.csr_matrix((values, indices, indptr), shape=shape)
+        return getattr(sparse, f"csr_{kind}")((values, indices, indptr), shape=shape)
     if layout == lib.ZT_SPARSE_CSC:
-        return sparse.csc_matrix((values, indices, indptr), shape=shape)
+        return getattr(sparse, f"csc_{kind}")((values, indices, indptr), shape=shape)
+    block = getattr(sparse, f"bsr_{kind}")
     if layout == lib.ZT_SPARSE_BSR:
-        return sparse.bsr_matrix((values, indices, indptr), shape=shape)
+        return block((values, indices, indptr), shape=shape)
     # Block columns are the block rows of the transposed matrix, whose blocks are transposed.
-    transposed = sparse.bsr_matrix((values.transpose(0, 2, 1), indices, indptr), shape=shape[::-1])
-    return transposed.transpose()
+    return block((values.transpose(0, 2, 1), indices, indptr), shape=shape[::-1]).transpose()
 
 
 def _index(array: Any) -> Any:

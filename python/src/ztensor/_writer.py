@@ -6,6 +6,7 @@ import contextlib
 import operator
 import os
 import sys
+import warnings
 from _thread import RLock  # `threading` adds 2 ms to the import of ztensor
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 import numpy as np
 
 from ztensor import _arrays, _structs
-from ztensor._call import check, encode_name, encode_path, error, refusal, thread_count, to_json
+from ztensor._call import Fsync, check, encode_name, encode_path, error, refusal, thread_count, to_json
 from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
-from ztensor.errors import ArgumentError, StateError, UnsupportedTensorError, ZTensorError
+from ztensor.errors import ArgumentError, OutOfMemoryError, StateError, UnsupportedTensorError, ZTensorError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,15 +83,17 @@ class Writer:
     """Writes a ``.zt`` file.
 
     The file is written beside its destination and takes its name when it is finalized; until then, whatever stands under
-    the name stays. Leaving the ``with`` block by an exception abandons the file. Threads that use one writer wait for each
-    other.
+    the name stays. Leaving the ``with`` block by an exception abandons the file. A writer that is garbage-collected before
+    it was finalized, closed or abandoned leaves no file, and a ResourceWarning says so. Threads that use one writer wait for
+    each other. A writer cannot be copied or pickled.
 
     Parameters
     ----------
     file_path : str or os.PathLike
         What is there is replaced if it is a regular file. A relative path is looked up now, not when the file is finished.
     metadata : mapping, optional
-        The file's own key-values: str to None, bool, int, float, str, bytes, and lists and mappings of these.
+        The file's own key-values: str to None, bool, int, float, str, bytes, and lists and mappings of these. NumPy's scalars
+        are stored as the Python values that they equal.
     threads : int, optional
         Threads that compress and checksum; by default as many as the machine has. The file is the same for any number.
     fsync : {'auto', True, False}
@@ -109,7 +112,7 @@ class Writer:
         *,
         metadata: Mapping[str, Any] | None = None,
         threads: int | None = None,
-        fsync: str | bool = "auto",
+        fsync: Fsync = "auto",
     ) -> None:
         self._writer: Any = None
         self._end = "closed"
@@ -118,8 +121,9 @@ class Writer:
             raise ArgumentError(f"fsync is {fsync!r}; it is 'auto', True or False")
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
-        check(lib.zt_writer_create(encoded, _FSYNC[fsync], thread_count(threads), text or ffi.NULL, out))
-        self._open(out[0], os.fsdecode(encoded))
+        label = os.fsdecode(encoded)
+        check(lib.zt_writer_create(encoded, _FSYNC[fsync], thread_count(threads), text or ffi.NULL, out), label)
+        self._open(out[0], label)
 
     def _open(self, writer: Any, label: str) -> None:
         self._writer = ffi.gc(writer, lib.zt_writer_free)
@@ -130,6 +134,11 @@ class Writer:
         self._lock = RLock()
         #: How many numbers stand for memory that is stored once.
         self._numbers = 0
+        #: Tensors that were added, and their bytes.
+        self._count = 0
+        self._nbytes = 0
+        #: After a fork, the child's copy is not the writer.
+        self._process = os.getpid()
 
     def _handle(self) -> Any:
         if self._writer is None:
@@ -147,7 +156,31 @@ class Writer:
             self.finalize()
 
     def __repr__(self) -> str:
-        return f"<Writer {self._end}>"
+        if self._end == "closed":
+            return "<Writer closed>"
+        return f"<Writer of {self._label!r}: {self._end}, {self._count} tensors, {self._nbytes} bytes>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Writer cannot be copied or pickled: open one where the file is written, and send the tensors there")
+
+    #: Whether a writer that is given up unfinished is worth a warning.
+    _warns = True
+
+    # Where modules are taken apart at the end of the interpreter, defaults are what is still there.
+    def __del__(self, _warn: Any = warnings.warn, _process: Any = os.getpid) -> None:
+        # None of this is there if the constructor failed.
+        if getattr(self, "_writer", None) is None or self._process != _process():
+            return
+        # Its handle goes with it, and the temporary file with that.
+        self._writer, self._end = None, "abandoned"
+        if self._warns:
+            _warn(
+                f"a Writer of {self._label!r} was not finished, so no file was written: use it in a with block, or call "
+                "close(), or abandon() if that was meant",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     @contextlib.contextmanager
     def _naming_the_file(self) -> Iterator[None]:
@@ -257,7 +290,7 @@ class Writer:
         tensors["level"] = level
         self._numbers += len(values)
         for start in range(0, len(values), _MAX_CALL):
-            self._add_structs(tensors[start : start + _MAX_CALL], components["len"])
+            self._add_structs(tensors[start : start + _MAX_CALL], components[start:])
         del texts, components
         return True
 
@@ -332,21 +365,22 @@ class Writer:
         tensors["level"] = level
         for at, blocksize in specs.blocksizes.items():
             tensors["blocksize"][at] = blocksize
-        text = ffi.from_buffer(to_json(attributes, f"attributes of tensor {specs.names[0].decode()!r}"))
-        if attributes:
-            tensors["attributes"] = _structs.address(text)
-            tensors["attributes_len"] = len(text)
-        self._add_structs(tensors, components["len"])
-        del names, text, dims, components
+        texts = _attributes_of(specs, attributes)
+        for at, text in texts.items():
+            tensors["attributes"][at], tensors["attributes_len"][at] = _structs.address(text), len(text)
+        self._add_structs(tensors, components)
+        del names, texts, dims, components
 
-    def _add_structs(self, tensors: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> None:
-        """Hand tensors to the library. What the structs point to has to live until this returns. `sizes` are those of their
-        components, and maybe of some that follow.
+    def _add_structs(self, tensors: npt.NDArray[Any], components: npt.NDArray[Any]) -> None:
+        """Hand tensors to the library. What the structs point to has to live until this returns. `components` are those of
+        the tensors, and maybe some that follow.
         """
         with self._lock:
             status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
             if status:
-                raise refusal(status)
+                raise refusal(status, self._label)
+            self._count += len(tensors)
+            self._nbytes += int(components["len"][: int(tensors["component_count"].sum())].sum())
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.
@@ -363,12 +397,22 @@ class Writer:
             self._writer = None
             self._end = "finalized"
             status = lib.zt_writer_finish(writer)
-            failure = error(status) if status else None
+            failure = error(status, self._label) if status else None
             if failure is not None:
                 self._end = "abandoned"
             ffi.release(writer)
         if failure is not None:
             raise failure
+
+    def close(self) -> None:
+        """Finish the file if it was neither finished nor abandoned: :meth:`finalize`, which may be done twice.
+
+        ``with contextlib.closing(writer)`` calls it after an exception too, and so gives the name to a file of the
+        tensors that were added until then. Use ``with writer``, which abandons the file.
+        """
+        with self._lock:
+            if self._writer is not None:
+                self.finalize()
 
     def abandon(self) -> None:
         """Give the file up. What stood under its name stays, and nothing is left behind. Doing it twice is fine."""
@@ -377,6 +421,21 @@ class Writer:
                 writer, self._writer = self._writer, None
                 self._end = "abandoned"
                 ffi.release(writer)
+
+
+def _attributes_of(specs: Specs, given: Mapping[str, Any] | None) -> dict[int, Any]:
+    """Attributes of tensors as JSON in memory, by number: those that tensors have by their class, and those that were given
+    for the only one.
+    """
+    if given:
+        name = specs.names[0].decode()
+        if specs.sparse_class and isinstance(given, Mapping):
+            from ztensor._sparse import with_class
+
+            given = with_class(given, specs.sparse_class, name)
+        return {0: ffi.from_buffer(to_json(given, f"attributes of tensor {name!r}"))}
+    made: dict[bytes, Any] = {}
+    return {at: made.setdefault(text, ffi.from_buffer(text)) for at, text in specs.attributes.items()}
 
 
 def _addresses(start: int, counts: list[int], itemsize: int) -> Any:
@@ -389,6 +448,8 @@ def _addresses(start: int, counts: list[int], itemsize: int) -> Any:
 class _MemoryWriter(Writer):
     """Writes a file into memory."""
 
+    _warns = False
+
     def __init__(self, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
         self._writer = None
         self._threads = thread_count(threads)
@@ -399,20 +460,27 @@ class _MemoryWriter(Writer):
         #: The bytes that will be given out, and the same as memory that is lent to the library.
         self._stream = BytesIO()
         self._memory: Any = None
+        self._is_begun = False
 
     def _take_memory(self, size: int) -> Any:
         """Memory for so many of the bytes that will be given out."""
-        self._stream = BytesIO(bytes(size))
+        try:
+            self._stream = BytesIO(bytes(size))
+        except (MemoryError, OverflowError) as err:
+            raise OutOfMemoryError(f"{self._label}: out of memory: could not allocate {size} bytes") from err
         self._memory = ffi.from_buffer(self._stream.getbuffer(), require_writable=True)
         return self._memory
 
-    def _add_structs(self, tensors: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> None:
-        if self._memory is None:
-            # What the file does not use of it costs nothing.
-            size = int(sizes.sum())
-            memory = self._take_memory(size + size // 16 + _MAX_RECORD * (len(sizes) + 1))
-            check(lib.zt_writer_lend(self._handle(), memory, len(memory)))
-        super()._add_structs(tensors, sizes)
+    def _add_structs(self, tensors: npt.NDArray[Any], components: npt.NDArray[Any]) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            size = _stored_once(components)
+            # What the file does not use of it costs nothing. If there is less, the library takes memory as it needs it:
+            # compressed tensors, and those that are the same memory over several calls, may do with it.
+            with contextlib.suppress(OutOfMemoryError):
+                memory = self._take_memory(size + size // 16 + _MAX_RECORD * (len(tensors) + len(components) + 1))
+                check(lib.zt_writer_lend(self._handle(), memory, len(memory)))
+        super()._add_structs(tensors, components)
 
     def take(self) -> bytes:
         """Finish the file and give its bytes."""
@@ -431,6 +499,19 @@ class _MemoryWriter(Writer):
         return self._stream.getvalue()
 
 
+def _stored_once(components: npt.NDArray[Any]) -> int:
+    """Bytes of components, those that are stored once counted once."""
+    sizes, shares = components["len"], components["share"]
+    numbered = shares != 0
+    if not numbered.any():
+        return int(sizes.sum())
+    shares, shared_sizes = shares[numbered], sizes[numbered]
+    # Numbers of one call lie close together.
+    once = np.zeros(int(shares.max() - shares.min()) + 1, np.uint64)
+    once[shares - shares.min()] = shared_sizes
+    return int(once.sum()) + int(sizes[~numbered].sum())
+
+
 def check_tensors(tensors: Any) -> None:
     """Refuse what is no dictionary of tensors."""
     if not isinstance(tensors, Mapping):
@@ -443,7 +524,7 @@ def save_to_file(
     metadata: Mapping[str, Any] | None,
     compress: bool | int,
     threads: int | None,
-    fsync: str | bool,
+    fsync: Fsync,
 ) -> None:
     """Save a dictionary of tensors to a file."""
     check_tensors(tensors)

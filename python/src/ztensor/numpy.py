@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ztensor._call import Fsync, Mode
 from ztensor._reader import Reader
 from ztensor._writer import save_to_bytes, save_to_file
 
@@ -19,7 +20,7 @@ def save_file(
     *,
     compress: bool | int = False,
     threads: int | None = None,
-    fsync: str | bool = "auto",
+    fsync: Fsync = "auto",
 ) -> None:
     """Save a dictionary of arrays to a file.
 
@@ -50,7 +51,7 @@ def save_file(
 
 
 def load_file(
-    filename: str | os.PathLike[str], *, mode: str = "mmap", verify: bool = False, threads: int | None = None
+    filename: str | os.PathLike[str], *, mode: Mode = "mmap", verify: bool = False, threads: int | None = None
 ) -> dict[str, Any]:
     """Load all tensors of a file, as NumPy arrays and SciPy sparse matrices, in the order written.
 

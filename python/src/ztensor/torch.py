@@ -12,6 +12,7 @@ from typing import Any, Union
 
 from ztensor import _dtypes
 from ztensor._ffi import lib
+from ztensor._call import Fsync, Mode
 from ztensor._reader import Reader
 from ztensor._torch import torch
 from ztensor._writer import save_to_bytes, save_to_file
@@ -29,7 +30,7 @@ def save_file(
     *,
     compress: bool | int = False,
     threads: int | None = None,
-    fsync: str | bool = "auto",
+    fsync: Fsync = "auto",
 ) -> None:
     """Save a dictionary of tensors to a file.
 
@@ -63,7 +64,7 @@ def load_file(
     filename: str | os.PathLike[str],
     device: Device = "cpu",
     *,
-    mode: str = "mmap",
+    mode: Mode = "mmap",
     verify: bool = False,
     threads: int | None = None,
 ) -> dict[str, torch.Tensor]:
@@ -114,7 +115,7 @@ def save_model(
     *,
     compress: bool | int = False,
     threads: int | None = None,
-    fsync: str | bool = "auto",
+    fsync: Fsync = "auto",
 ) -> None:
     """Save a model's ``state_dict()``. Every name is kept; tensors that the model ties are stored once.
 
@@ -149,7 +150,7 @@ def load_model(
     strict: bool = True,
     device: Device = "cpu",
     *,
-    mode: str = "mmap",
+    mode: Mode = "mmap",
     verify: bool = False,
     threads: int | None = None,
 ) -> tuple[list[str], list[str]]:
