@@ -291,6 +291,8 @@ class Writer:
         self._numbers += len(values)
         for start in range(0, len(values), _MAX_CALL):
             self._add_structs(tensors[start : start + _MAX_CALL], components[start:])
+        self._count += len(values)
+        self._nbytes += int(components["len"].sum())
         del texts, components
         return True
 
@@ -369,6 +371,8 @@ class Writer:
         for at, text in texts.items():
             tensors["attributes"][at], tensors["attributes_len"][at] = _structs.address(text), len(text)
         self._add_structs(tensors, components)
+        self._count += count
+        self._nbytes += sum(specs.sizes)
         del names, texts, dims, components
 
     def _add_structs(self, tensors: npt.NDArray[Any], components: npt.NDArray[Any]) -> None:
@@ -379,8 +383,6 @@ class Writer:
             status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
             if status:
                 raise refusal(status, self._label)
-            self._count += len(tensors)
-            self._nbytes += int(components["len"][: int(tensors["component_count"].sum())].sum())
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.
