@@ -76,7 +76,7 @@
  * ## Conventions
  *
  * - **Status.** A function that can fail returns a ZtStatus: 0 is success, so `if (zt_...)` is the failure. What went
- *   wrong, in words, is zt_last_error_message().
+ *   wrong, in words, is zt_last_error_message(); if the operating system refused, zt_last_error_errno() is its number.
  * - **Arguments.** Receiver, inputs, outputs. A const receiver is not changed. Results leave through out_ pointers,
  *   which are written on success only, and never in part.
  * - **Ownership.** Reader, writer, batch and buffer are opaque handles. Each has one _free function, which takes NULL.

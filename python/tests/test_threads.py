@@ -263,7 +263,13 @@ def work_of(kind: str, path: Path) -> Callable[[], object]:
     """A call that has real work to do."""
     array = np.random.default_rng(0).normal(size=3_000_000).astype(np.float32)
     if kind == "add":
-        return lambda: Writer(path).add_tensor("x", array, compress=9)
+
+        def add() -> None:
+            writer = Writer(path)
+            writer.add_tensor("x", array, compress=9)
+            writer.abandon()
+
+        return add
     if kind == "save":
         return lambda: ztn.save({"x": array}, compress=9)
     ztn.save_file({"x": array, "y": array[:1000]}, path, compress=True)

@@ -208,16 +208,19 @@ class Writer:
             1 to 4096 bytes of UTF-8 without NUL, unique in the file.
         tensor : numpy.ndarray, torch.Tensor, SciPy or torch sparse tensor, or anything with __array__ or __dlpack__
             Contiguous data is not copied. Whatever lies otherwise in memory is packed in C order; big-endian data is
-            swapped; torch tensors come from any device.
+            swapped; torch tensors come from any device. Sparse arrays of SciPy come back as arrays, sparse matrices as
+            matrices.
         compress : bool or int
             False or 0 stores the data as it is; True compresses at level 3; 1 to 22 are levels of zstd.
         attributes : mapping, optional
-            The tensor's own key-values, as the file's `metadata`.
+            The tensor's own key-values, as the file's `metadata`. ``sparse_class`` is reserved for sparse tensors:
+            ``'array'`` or ``'matrix'``, which for an object of SciPy has to be what it is.
 
         Raises
         ------
         UnsupportedTensorError
-            If it cannot be stored: objects, strings, masked arrays, tensors without data.
+            If it cannot be stored: objects, strings, tensors without data; and what NumPy's array of it would lose, such as a
+            mask, missing values, or the types of a table's columns. The message says what to pass instead.
         ArgumentError
             If the name is taken or breaks the rules. The writer goes on after either.
         """
