@@ -9,6 +9,7 @@ mod verify;
 use std::ffi::CStr;
 use std::path::Path;
 
+use crate::container::LARGE_BLOB;
 use crate::dtype::{DType, Element};
 use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
@@ -254,7 +255,9 @@ impl Reader {
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
             };
-            if let Some(memory) = source.map_private(part.offset(), len)? {
+            if part.stored_len() >= LARGE_BLOB
+                && let Some(memory) = source.map_private(part.offset(), len)?
+            {
                 return Ok(memory);
             }
             let mut memory = Memory::zeroed(len)?;

@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fs::File;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, io, slice};
 
 use memmap2::{MmapMut, MmapOptions};
@@ -20,13 +21,41 @@ const PAGES_FROM: usize = 256 * 1024;
 #[cfg(target_os = "linux")]
 const HUGE_FROM: usize = 4 * 1024 * 1024;
 
+/// The private mappings of files that one process may hold through this library: half of the 65,530 mappings of any kind that
+/// Linux allows a process by default.
+const MAX_MAPPINGS: usize = 32_768;
+
+/// The private mappings of files that this process holds.
+static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns how many more private mappings of files this process should make. More work until the system refuses them.
+pub(crate) fn mappings_left() -> usize {
+    MAX_MAPPINGS.saturating_sub(MAPPINGS.load(Ordering::Relaxed))
+}
+
+/// A private mapping of a file, which counts as one of [`MAPPINGS`].
+struct FileMapping(MmapMut);
+
+impl FileMapping {
+    fn new(map: MmapMut) -> Self {
+        MAPPINGS.fetch_add(1, Ordering::Relaxed);
+        Self(map)
+    }
+}
+
+impl Drop for FileMapping {
+    fn drop(&mut self) {
+        MAPPINGS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What keeps bytes: nothing, where there are none or somebody else keeps them.
 enum Owner {
     Nothing,
     Heap(Layout),
     Vec { _bytes: Vec<u8> },
     Pages { _map: MmapMut },
-    Mapping { map: MmapMut },
+    Mapping(FileMapping),
 }
 
 /// Writable bytes that nothing else refers to. Zero at first, unless they map a file or are lent.
@@ -64,7 +93,8 @@ impl Memory {
     ///
     /// [`ErrorKind::Memory`] if they cannot be had.
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
-        let failed = || Error::new(ErrorKind::Memory, format!("{len} bytes of memory cannot be had"));
+        let failed =
+            || Error::new(ErrorKind::Memory, format!("out of memory: could not allocate {len} bytes"));
         if len == 0 {
             return Ok(Self::empty());
         }
@@ -85,12 +115,15 @@ impl Memory {
         Ok(Self { start, len, owner: Owner::Heap(layout) })
     }
 
-    /// A private copy-on-write mapping of a part of a file: writing to it changes nothing but itself.
+    /// Maps a part of a file privately, copy on write: writing to it changes nothing but itself.
+    ///
+    /// Only pages that are written to take memory. The system is asked not to set memory aside for all the others too, which it
+    /// would refuse for more than it has.
     pub(crate) fn map_private(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         // SAFETY: a mapping is undefined when the file is cut or changed under it; readers document it, offer
         // a mode without mappings, and no code here relies on mapped bytes staying the same.
-        let map = unsafe { MmapOptions::new().offset(offset).len(len).map_copy(file) }?;
-        Ok(Self::from_map(map, |map| Owner::Mapping { map }))
+        let map = unsafe { MmapOptions::new().offset(offset).len(len).no_reserve_swap().map_copy(file) }?;
+        Ok(Self::from_map(map, |map| Owner::Mapping(FileMapping::new(map))))
     }
 
     fn from_map(mut map: MmapMut, owner: impl FnOnce(MmapMut) -> Owner) -> Self {
@@ -100,22 +133,22 @@ impl Memory {
 
     /// Whether it maps a file, whose pages come in when they are touched.
     pub(crate) fn is_mapping(&self) -> bool {
-        matches!(self.owner, Owner::Mapping { .. })
+        matches!(self.owner, Owner::Mapping(_))
     }
 
-    /// Brings in the pages of a mapping before they are touched, one piece after the other for as long as `goes_on` says
-    /// so. It changes nothing else, and what cannot be had now comes in later, or is an error then.
-    pub(crate) fn bring_in(&self, goes_on: impl Fn() -> bool) {
+    /// Populates the page tables of a mapping before its pages are touched, one piece after the other for as long as
+    /// `keep_going` returns true. Nothing else changes; a page that cannot be read now is read, or fails, on first access.
+    pub(crate) fn populate(&self, keep_going: impl Fn() -> bool) {
         #[cfg(target_os = "linux")]
-        if let Owner::Mapping { map } = &self.owner {
-            /// With a page that is asked for, the system brings in those around it, as many as this. To ask for more at once
+        if let Owner::Mapping(FileMapping(map)) = &self.owner {
+            /// With a page that is asked for, the system maps those around it, as many as this. To ask for more at once
             /// takes longer, and other threads wait for new memory meanwhile.
             const AROUND: usize = 64 * 1024;
-            let mut pages = (0..map.len()).step_by(AROUND).take_while(|_| goes_on());
+            let mut pages = (0..map.len()).step_by(AROUND).take_while(|_| keep_going());
             let _ = pages.try_for_each(|at| map.advise_range(memmap2::Advice::PopulateRead, at, 1));
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = goes_on;
+        let _ = keep_going;
     }
 
     /// Bytes.
@@ -208,7 +241,9 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_had_is_an_error() {
-        assert_eq!(Memory::zeroed(usize::MAX / 2).unwrap_err().kind(), ErrorKind::Memory);
+        let err = Memory::zeroed(usize::MAX / 2).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Memory);
+        assert!(err.to_string().starts_with("out of memory: "), "{err}");
     }
 
     #[test]
