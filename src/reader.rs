@@ -8,6 +8,7 @@ mod verify;
 
 use std::ffi::CStr;
 use std::path::Path;
+use std::slice;
 
 use crate::container::LARGE_BLOB;
 use crate::dtype::{DType, Element};
@@ -255,8 +256,10 @@ impl Reader {
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
             };
+            let range = part.offset()..part.offset() + part.stored_len();
             if part.stored_len() >= LARGE_BLOB
-                && let Some(memory) = source.map_private(part.offset(), len)?
+                && let Some(parts) = source.map_private(slice::from_ref(&range))?
+                && let Some(memory) = parts.into_iter().next()
             {
                 return Ok(memory);
             }

@@ -1,42 +1,44 @@
-//! Which raw components of mapped files are mapped, and which of them with one mapping.
+//! Which raw components of mapped files are mapped, and which of them share memory.
 //!
-//! The memory of a mapping is only returned when nothing in it is used any more. So a large component has a mapping of its own,
-//! and small neighbours share one that is short. A process may have only so many mappings: the more components there are, the
-//! more of them share one.
+//! What is mapped is only unmapped when nothing in it is used any more. So a large component is unmapped by itself, and small
+//! neighbours share a part of the mapping that is short. A process may have only so many mappings: the more components there
+//! are, the more of them share one.
+
+use std::ops::Range;
 
 use super::batch::Span;
 use super::wanted::Wanted;
 use crate::container::LARGE_BLOB;
 use crate::error::Result;
 use crate::room;
-use crate::source::{Memory, Source, mappings_left};
+use crate::source::{Memory, Source, parts_left};
 
-/// Mappings that one batch makes at the most.
-const MAX_MAPPINGS: usize = 4096;
-/// Groups are at most this long as long as a batch gets by with [`MAX_MAPPINGS`].
-const GROUP_LEN: u64 = 4 * 1024 * 1024;
-/// Blobs that are stored one after the other have at most this much padding between them.
-const MAX_PADDING: u64 = 4096;
+/// Parts of mappings that one batch makes at the most.
+const MAX_PARTS: usize = 4096;
+/// Components of this size have a part of their own as long as a batch gets by with [`MAX_PARTS`].
+const SINGLE_FROM: u64 = 1024 * 1024;
+/// Bytes between neighbours, at the most: the longest padding.
+const MAX_GAP: u64 = 4096;
 
 /// How components are grouped.
 #[derive(Clone, Copy)]
 struct Grouping {
-    /// A component of this size is mapped by itself.
+    /// A component of this size is a group by itself.
     single_from: u64,
-    /// The length of a group, at the most.
+    /// The length of a group of more, at the most.
     max_len: u64,
     /// Bytes between two components of a group, at the most.
     max_gap: u64,
 }
 
 impl Grouping {
-    /// The first grouping gives every large component a mapping of its own, the last one maps each file with few.
-    const LEVELS: u32 = 44;
+    /// The first grouping has many short groups, the last one has few for each file.
+    const LEVELS: u32 = 40;
 
     fn of_level(level: u32) -> Self {
-        let single_from = LARGE_BLOB << level;
-        let max_gap = if level == 0 { MAX_PADDING } else { single_from / 4 };
-        Self { single_from, max_len: GROUP_LEN.max(single_from * 4), max_gap }
+        let single_from = SINGLE_FROM << level;
+        let max_gap = if level == 0 { MAX_GAP } else { single_from / 4 };
+        Self { single_from, max_len: 4 * single_from, max_gap }
     }
 }
 
@@ -48,13 +50,11 @@ struct Extent {
     end: u64,
 }
 
-/// Neighbours that are mapped together.
+/// Neighbours that share a part of a mapping.
 struct Group {
     file: u16,
     start: u64,
     end: u64,
-    /// Bytes of its components.
-    total: u64,
     is_single: bool,
     last: Extent,
     /// The first and the last of its components, in file order.
@@ -64,8 +64,8 @@ struct Group {
 impl Group {
     fn new(position: usize, extent: Extent, grouping: Grouping) -> Self {
         let Extent { file, start, end } = extent;
-        let (total, is_single) = (end - start, end - start >= grouping.single_from);
-        Self { file, start, end, total, is_single, last: extent, positions: (position, position) }
+        let is_single = end - start >= grouping.single_from;
+        Self { file, start, end, is_single, last: extent, positions: (position, position) }
     }
 
     /// Adds a component that begins at or after the last one, unless it belongs elsewhere. Components that overlap in part are
@@ -84,17 +84,22 @@ impl Group {
                 return false;
             }
             self.end = end;
-            self.total += len;
             self.last = extent;
         }
         self.positions.1 = position;
         true
     }
 
-    /// Whether it is long enough to be mapped: reading a few bytes costs less than a mapping of them.
-    fn is_worthwhile(&self) -> bool {
-        self.total >= LARGE_BLOB
+    /// Whether another group follows so closely that one mapping holds both.
+    fn is_before(&self, next: &Self, grouping: Grouping) -> bool {
+        self.file == next.file && next.start.checked_sub(self.end).is_some_and(|gap| gap <= grouping.max_gap)
     }
+}
+
+/// Groups, and how many of them one mapping holds.
+struct Groups {
+    groups: Vec<Group>,
+    mappings: Vec<Range<usize>>,
 }
 
 /// The components that are to be mapped, in file order.
@@ -132,38 +137,51 @@ impl<'p, 'a, 's, F: Fn(&Wanted<'_>) -> &'s Source> Candidates<'p, 'a, F> {
         is_mapped.then(|| Extent { file: request.part.file(), start, end: start + request.len as u64 })
     }
 
-    /// The groups that are worth a mapping; `None` if there are more than `limit`.
-    fn groups(&self, grouping: Grouping, limit: usize) -> Result<Option<Vec<Group>>> {
-        let mut groups = Vec::new();
-        let mut open: Option<Group> = None;
+    /// Groups neighbours; `None` if there are more groups than `limit`.
+    fn group(&self, grouping: Grouping, limit: usize) -> Result<Option<Vec<Group>>> {
+        let mut groups: Vec<Group> = Vec::new();
         for position in 0..self.requests.len() {
             let Some(extent) = self.extent(position) else { continue };
-            if open.as_mut().is_some_and(|group| group.add(position, extent, grouping)) {
+            if groups.last_mut().is_some_and(|group| group.add(position, extent, grouping)) {
                 continue;
             }
-            let done = open.replace(Group::new(position, extent, grouping));
-            room::extend(&mut groups, done.filter(Group::is_worthwhile))?;
-            if groups.len() > limit {
+            if groups.len() == limit {
                 return Ok(None);
             }
+            room::push(&mut groups, Group::new(position, extent, grouping))?;
         }
-        room::extend(&mut groups, open.filter(Group::is_worthwhile))?;
-        Ok((groups.len() <= limit).then_some(groups))
+        Ok(Some(groups))
     }
 
-    /// The groups of the finest grouping that takes no more mappings than the process can spare.
-    fn spare_groups(&self) -> Result<Vec<Group>> {
+    /// The finest groups of which there are no more than the process can spare mappings for.
+    fn groups(&self) -> Result<Groups> {
         let one_at_least = usize::from(self.requests.len() > 1);
-        let limit = (mappings_left() / 4).min(MAX_MAPPINGS).max(one_at_least);
+        let limit = (parts_left() / 4).min(MAX_PARTS).max(one_at_least);
+        let mut found = None;
         for level in 0..Grouping::LEVELS {
-            if let Some(groups) = self.groups(Grouping::of_level(level), limit)? {
-                return Ok(groups);
+            let grouping = Grouping::of_level(level);
+            if let Some(groups) = self.group(grouping, limit)? {
+                found = Some((groups, grouping));
+                break;
             }
         }
-        // What overlaps, or is in many files, cannot share a mapping. The rest is read.
-        let mut groups = self.groups(Grouping::of_level(Grouping::LEVELS), usize::MAX)?.unwrap_or_default();
-        groups.truncate(limit);
-        Ok(groups)
+        let Some((groups, grouping)) = found else {
+            // Components that overlap, or that are in thousands of files, cannot share so few mappings: they are read.
+            return Ok(Groups { groups: Vec::new(), mappings: Vec::new() });
+        };
+        let mut mappings = Vec::new();
+        let mut first = 0;
+        for at in 1..=groups.len() {
+            let goes_on = groups.get(at).is_some_and(|next| groups[at - 1].is_before(next, grouping));
+            if !goes_on {
+                // To read a few bytes costs less than to map them.
+                if groups[at - 1].end - groups[first].start >= LARGE_BLOB {
+                    room::push(&mut mappings, first..at)?;
+                }
+                first = at;
+            }
+        }
+        Ok(Groups { groups, mappings })
     }
 }
 
@@ -176,18 +194,20 @@ pub(super) fn map_components<'s>(
     spans: &mut [Span],
 ) -> Result<()> {
     let candidates = Candidates::new(requests, &source_of)?;
-    for group in candidates.spare_groups()? {
-        let (first, last) = group.positions;
-        let source = source_of(&requests[candidates.number(first)]);
-        let Some(mapping) = source.map_private(group.start, (group.end - group.start) as usize)? else {
-            continue;
-        };
-        let memory = memories.len();
-        room::push(memories, mapping)?;
-        for position in first..=last {
-            if let Some(Extent { start, end, .. }) = candidates.extent(position) {
-                let (start, len) = ((start - group.start) as usize, (end - start) as usize);
-                spans[candidates.number(position)] = Span { memory, start, len };
+    let Groups { groups, mappings } = candidates.groups()?;
+    for mapping in mappings {
+        let groups = &groups[mapping];
+        let source = source_of(&requests[candidates.number(groups[0].positions.0)]);
+        let ranges = room::collect(groups.iter().map(|group| group.start..group.end))?;
+        let Some(parts) = source.map_private(&ranges)? else { continue };
+        for (group, part) in groups.iter().zip(parts) {
+            let memory = memories.len();
+            room::push(memories, part)?;
+            for position in group.positions.0..=group.positions.1 {
+                if let Some(Extent { start, end, .. }) = candidates.extent(position) {
+                    let (start, len) = ((start - group.start) as usize, (end - start) as usize);
+                    spans[candidates.number(position)] = Span { memory, start, len };
+                }
             }
         }
     }

@@ -1,13 +1,12 @@
 //! Memory that a tensor's bytes live in: from the heap, anonymous pages, or a private mapping of the file.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::fs::File;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{fmt, io, slice};
+use std::{fmt, slice};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::MmapMut;
 
+use super::mapping::FileMapping;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Every block of memory begins at a multiple of this, but for a private mapping, which keeps the file's
@@ -20,34 +19,6 @@ const PAGES_FROM: usize = 256 * 1024;
 /// From this size on, memory of somebody else's is worth huge pages.
 #[cfg(target_os = "linux")]
 const HUGE_FROM: usize = 4 * 1024 * 1024;
-
-/// The private mappings of files that one process may hold through this library: half of the 65,530 mappings of any kind that
-/// Linux allows a process by default.
-const MAX_MAPPINGS: usize = 32_768;
-
-/// The private mappings of files that this process holds.
-static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
-
-/// Returns how many more private mappings of files this process should make. More work until the system refuses them.
-pub(crate) fn mappings_left() -> usize {
-    MAX_MAPPINGS.saturating_sub(MAPPINGS.load(Ordering::Relaxed))
-}
-
-/// A private mapping of a file, which counts as one of [`MAPPINGS`].
-struct FileMapping(MmapMut);
-
-impl FileMapping {
-    fn new(map: MmapMut) -> Self {
-        MAPPINGS.fetch_add(1, Ordering::Relaxed);
-        Self(map)
-    }
-}
-
-impl Drop for FileMapping {
-    fn drop(&mut self) {
-        MAPPINGS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What keeps bytes: nothing, where there are none or somebody else keeps them.
 enum Owner {
@@ -115,15 +86,9 @@ impl Memory {
         Ok(Self { start, len, owner: Owner::Heap(layout) })
     }
 
-    /// Maps a part of a file privately, copy on write: writing to it changes nothing but itself.
-    ///
-    /// Only pages that are written to take memory. The system is asked not to set memory aside for all the others too, which it
-    /// would refuse for more than it has.
-    pub(crate) fn map_private(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        // SAFETY: a mapping is undefined when the file is cut or changed under it; readers document it, offer
-        // a mode without mappings, and no code here relies on mapped bytes staying the same.
-        let map = unsafe { MmapOptions::new().offset(offset).len(len).no_reserve_swap().map_copy(file) }?;
-        Ok(Self::from_map(map, |map| Owner::Mapping(FileMapping::new(map))))
+    /// Bytes of a file that are mapped, at `start`.
+    pub(super) fn from_mapping(start: NonNull<u8>, len: usize, mapping: FileMapping) -> Self {
+        Self { start, len, owner: Owner::Mapping(mapping) }
     }
 
     fn from_map(mut map: MmapMut, owner: impl FnOnce(MmapMut) -> Owner) -> Self {
@@ -140,12 +105,8 @@ impl Memory {
     /// `keep_going` returns true. Nothing else changes; a page that cannot be read now is read, or fails, on first access.
     pub(crate) fn populate(&self, keep_going: impl Fn() -> bool) {
         #[cfg(target_os = "linux")]
-        if let Owner::Mapping(FileMapping(map)) = &self.owner {
-            /// With a page that is asked for, the system maps those around it, as many as this. To ask for more at once
-            /// takes longer, and other threads wait for new memory meanwhile.
-            const AROUND: usize = 64 * 1024;
-            let mut pages = (0..map.len()).step_by(AROUND).take_while(|_| keep_going());
-            let _ = pages.try_for_each(|at| map.advise_range(memmap2::Advice::PopulateRead, at, 1));
+        if let Owner::Mapping(mapping) = &self.owner {
+            mapping.populate(keep_going);
         }
         #[cfg(not(target_os = "linux"))]
         let _ = keep_going;
@@ -244,18 +205,5 @@ mod tests {
         let err = Memory::zeroed(usize::MAX / 2).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Memory);
         assert!(err.to_string().starts_with("out of memory: "), "{err}");
-    }
-
-    #[test]
-    fn writing_to_a_private_mapping_leaves_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bytes");
-        std::fs::write(&path, vec![1; 10_000]).unwrap();
-        let file = File::open(&path).unwrap();
-        let mut memory = Memory::map_private(&file, 5000, 3000).unwrap();
-        assert_eq!(memory.as_slice(), vec![1; 3000]);
-        memory.as_mut_slice().fill(9);
-        assert_eq!(Memory::map_private(&file, 5000, 3000).unwrap().as_slice(), vec![1; 3000]);
-        assert_eq!(std::fs::read(&path).unwrap(), vec![1; 10_000]);
     }
 }

@@ -1,9 +1,11 @@
 //! Where a file's bytes come from: a mapping, positioned reads, or memory.
 
 mod buffer;
+mod mapping;
 mod memory;
 
 use std::fs::{self, File, Metadata};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
@@ -14,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
 use crate::room;
 
 pub use buffer::Buffer;
+pub(crate) use mapping::parts_left;
 pub use memory::Memory;
-pub(crate) use memory::mappings_left;
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -162,14 +164,15 @@ impl Source {
         matches!(self.origin, Origin::Mapped(..))
     }
 
-    /// Maps a part of the file privately, copy on write. `None` where that is not possible: the file is not mapped, the system
-    /// refuses, or the process holds too many mappings. The bytes can be read into memory then.
-    pub(crate) fn map_private(&self, offset: u64, len: usize) -> Result<Option<Memory>> {
-        self.check_range(offset, len)?;
+    /// Maps ranges of the file privately, copy on write, as one mapping whose parts are unmapped one by one. They ascend, are not
+    /// empty, and do not overlap. `None` where that is not possible: the file is not mapped, the system refuses, or the process
+    /// holds too many mappings. The bytes can be read into memory then.
+    pub(crate) fn map_private(&self, ranges: &[Range<u64>]) -> Result<Option<Vec<Memory>>> {
+        for range in ranges {
+            self.check_range(range.start, (range.end - range.start) as usize)?;
+        }
         Ok(match &self.origin {
-            Origin::Mapped(file, _) if len > 0 && mappings_left() > 0 => {
-                Memory::map_private(file, offset, len).ok()
-            }
+            Origin::Mapped(file, _) if parts_left() > 0 => mapping::map_ranges(file, ranges).ok(),
             _ => None,
         })
     }
