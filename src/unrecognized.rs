@@ -147,8 +147,9 @@ fn decode(head: &[u8]) -> Option<String> {
         String::from_utf16_lossy(&rest.as_chunks().0.iter().map(|bytes| unit(*bytes)).collect::<Vec<_>>())
     };
     let text = match head {
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        // Of UTF-16 only what begins as a page does: two bytes of any value are a character.
+        [0xff, 0xfe, b'<', 0, ..] => utf16(&head[2..], u16::from_le_bytes),
+        [0xfe, 0xff, 0, b'<', ..] => utf16(&head[2..], u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] | rest => {
             let text = match std::str::from_utf8(rest) {
                 Ok(text) => text,

@@ -19,10 +19,10 @@ fn write(path: &Path, tensors: &[(String, Vec<u8>)], level: i32) {
     let mut writer = Writer::create(path, options).unwrap();
     for (name, bytes) in tensors {
         let shape = [bytes.len() as u64 / 4];
-        let data = [Component { dtype: DType::F32, bytes, share: 0 }];
+        let data = [Component { dtype: DType::Float32, bytes, share: 0 }];
         let tensor = Tensor {
             name,
-            dtype: DType::F32,
+            dtype: DType::Float32,
             layout: Layout::Dense,
             shape: &shape,
             blocksize: None,
@@ -129,7 +129,7 @@ proptest! {
     /// one, and large components do not keep others.
     #[test]
     fn components_are_mapped_in_short_parts(
-        sizes in prop::collection::vec(prop_oneof![1usize..300, 1000..200_000, 200_000..700_000], 1..40),
+        sizes in prop::collection::vec(prop_oneof![1usize..300, 1000usize..200_000, 200_000usize..700_000], 1..40),
         picks in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
         in_order in any::<bool>(),
         mode in prop::sample::select(vec![Mode::Mmap, Mode::Read]),

@@ -202,7 +202,7 @@ def files() -> dict[str, dict[str, object]]:
     for at in range(60):
         layers[f"w{at}"] = np.zeros(MIB // 2, np.float32)
         layers[f"norm{at}"] = norm + at
-    many = {f"{'norm' if at == 40_000 else 'w'}{at}": np.zeros(1000, np.float32) for at in range(80_000)}
+    many = {f"{'norm' if at == 4000 else 'w'}{at}": np.zeros(4000, np.float32) for at in range(8000)}
     return {
         "large": {**{f"w{at}": np.zeros(4 * MIB, np.float32) for at in range(8)}, "norm": norm},
         "layers": layers,
