@@ -359,7 +359,20 @@ def container():
     yield "empty", "Signature", "the file is empty", b""
     yield "head-short", "Signature", "the file ends within the first signature", SIGNATURE[:5]
     yield "head-signature", "Signature", "the first signature is another one", b"\x88" + good[1:]
-    yield "head-newlines", "Signature", "a transfer as text changed the newlines", good.replace(b"\r\n", b"\n")
+    for newline, name in (b"\n", "lf"), (b"\r", "cr"):
+        yield f"head-newlines-{name}", "Signature", f"all newlines became {name.upper()}", good.replace(b"\r\n", newline)
+    yield "head-newlines-crlf", "Signature", "all newlines became CR LF", good.replace(b"\n", b"\r\n")
+    yield "head-7-bits", "Signature", "the high bits were stripped", bytes(byte & 127 for byte in good)
+    yield "head-utf8", "Signature", "Latin-1 was converted to UTF-8", good.decode("latin-1").encode()
+    yield "git-lfs", "Signature", "a Git LFS pointer", (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+    )
+    yield "html", "Signature", "an HTML page", b"\xef\xbb\xbf\r\n<!doctype HTML>\n<title>404</title>"
+    yield "xml", "Signature", "an error message in XML", b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code></Error>'
+    yield "json", "Signature", "an error message in JSON", b'{"error": "not found"}'
+    yield "text", "Signature", "text", b"Entry not found"
+    yield "gzip", "Signature", "compressed with gzip", b"\x1f\x8b\x08" + bytes(61)
+    yield "zeros", "Signature", "zeros alone", bytes(4096)
     yield "short-signature", "Truncated", "the file is a signature alone", SIGNATURE
     yield "short", "Truncated", "127 bytes, less than head and footer", good[:63] + good[-64:]
     yield "tail-signature", "Truncated", "the last signature is another one", good[:-1] + b"\x0b"

@@ -29,6 +29,7 @@ mod reader;
 mod room;
 mod sink;
 mod source;
+mod unrecognized;
 mod writer;
 
 pub use codec::{CHUNK_LEN, Filter, MAX_CHUNK_LEN, MIN_CHUNK_LEN, MIN_COMPRESSED_LEN};

@@ -8,7 +8,9 @@ mod verify;
 
 use std::ffi::CStr;
 use std::path::Path;
+use std::slice;
 
+use crate::container::LARGE_BLOB;
 use crate::dtype::{DType, Element};
 use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
@@ -254,7 +256,11 @@ impl Reader {
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
             };
-            if let Some(memory) = source.map_private(part.offset(), len)? {
+            let range = part.offset()..part.offset() + part.stored_len();
+            if part.stored_len() >= LARGE_BLOB
+                && let Some(parts) = source.map_private(slice::from_ref(&range))?
+                && let Some(memory) = parts.into_iter().next()
+            {
                 return Ok(memory);
             }
             let mut memory = Memory::zeroed(len)?;

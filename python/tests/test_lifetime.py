@@ -307,7 +307,7 @@ def test_every_large_array_has_a_mapping_of_its_own(path: Path) -> None:
 
 
 @needs_maps
-def test_one_mapping_serves_a_whole_file_and_goes_with_its_last_array(path: Path) -> None:
+def test_one_mapping_serves_a_whole_file_and_goes_part_by_part(path: Path) -> None:
     with Writer(path) as writer:
         for at in range(50):
             writer.add_tensor(f"t{at}", np.full(LARGE, at, np.uint8))
@@ -317,7 +317,8 @@ def test_one_mapping_serves_a_whole_file_and_goes_with_its_last_array(path: Path
     kept = found["t7"][:3]
     del found
     gc.collect()
-    assert mapped(path) == whole
+    # Its neighbours stay with it, up to a few MiB.
+    assert LARGE <= mapped(path) <= 4 * 1024 * 1024
     assert_same(kept, np.full(3, 7, np.uint8))
     del kept
     gc.collect()

@@ -140,6 +140,25 @@ fn damaged(chunk: &Chunk, why: &str) -> Error {
     Error::new(ErrorKind::Frame, format!("chunk {} is damaged: {why}", chunk.number))
 }
 
+/// Whether a frame decodes to the elements themselves, so that it is decoded into its place.
+fn is_direct(zstd: &Zstd<'_>, width: usize) -> bool {
+    zstd.filter == Filter::None || (zstd.filter == Filter::Shuffle && width == 1)
+}
+
+/// Bytes of scratch memory that [`Decoder::decode_part`] allocates at the most to decode `len` bytes of a chunk. A part of a long
+/// stream takes the memory of its window as well.
+pub(crate) fn scratch_len(zstd: &Zstd<'_>, width: usize, chunk: &Chunk, len: usize) -> usize {
+    // Either the filtered chunk, or its decoded planes and the blocks that they are decoded from.
+    let filtered = if is_direct(zstd, width) { 0 } else { chunk.len + chunk.stored_len };
+    let is_part = len < chunk.len;
+    let partial = match zstd.frames {
+        Frames::Stream { .. } if chunk.len > LONG_CHUNK_LEN => 0,
+        _ if is_part => chunk.len,
+        _ => 0,
+    };
+    filtered + partial
+}
+
 /// Decodes chunks. One for each thread.
 pub(crate) struct Decoder {
     zstd: Decompressor<'static>,
@@ -175,7 +194,7 @@ impl Decoder {
             chunk.number
         );
         let filter = zstd.filter;
-        let direct = filter == Filter::None || (filter == Filter::Shuffle && width == 1);
+        let direct = is_direct(zstd, width);
         if !direct && zstd.frames == Frames::Chunks {
             match self.pieces.take(&mut self.zstd, frame, chunk.len) {
                 Ok(()) => {

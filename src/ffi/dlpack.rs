@@ -317,7 +317,7 @@ pub unsafe extern "C" fn zt_dlpack_tensors(
                 "the tensors have {parts} components, the batch {}",
                 batch.spans().len()
             );
-            batch.use_all(|| {
+            batch.with_prefetch(|| {
                 let is_once = repeated(batch.spans())?;
                 let mut part = 0;
                 for (tensors, objects) in tensors.chunks(Block::LEN).zip(objects.chunks_mut(Block::LEN)) {

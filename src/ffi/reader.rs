@@ -19,7 +19,8 @@ use crate::source::Mode;
 use describe::Descriptions;
 
 /// Map the file: bytes come in when they are touched. This is the default. If somebody truncates the file
-/// meanwhile, touching what was cut off ends the process with SIGBUS.
+/// meanwhile, touching what was cut off ends the process with SIGBUS. A file that the system refuses to map is read as with
+/// ZT_READ_OWNED.
 pub const ZT_READ_MMAP: u32 = 0;
 /// Do not map the file: what is asked for is read into memory of the library's own, when it is asked for. For network
 /// filesystems, and for files that somebody may truncate, which then is an error.

@@ -14,6 +14,7 @@ use crate::legacy::{self, Shard};
 use crate::plan::Wanted;
 use crate::room;
 use crate::source::{Mode, Source};
+use crate::unrecognized;
 
 /// A file beside the one that was opened, which holds some of its blobs.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -
         };
         let label = path.display().to_string();
         let source = Source::open(&path, mode).and_then(|source| {
+            unrecognized::check(&source)?;
             let len = source.len();
             ensure!(
                 len == shard.size,

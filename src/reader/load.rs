@@ -5,20 +5,53 @@ use std::sync::{Arc, OnceLock};
 use crc32fast::Hasher;
 
 use super::{PIECE_LEN, Reader, unknown_dtype};
-use crate::codec::{CHUNK_LEN, Chunk, Decoder, Filter};
+use crate::codec::{self, CHUNK_LEN, Chunk, Decoder, Filter};
 use crate::digest::crc32;
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::{Encoding, Frames, Known};
+use crate::index::{Encoding, Frames, Known, Zstd};
 use crate::parallel;
-use crate::plan::{Batch, Fill, Plan, Wanted};
+use crate::plan::{Batch, Plan, ReadOp, Wanted};
 use crate::room;
+
+/// Scratch memory that all threads of a call allocate together, about, unless one thread alone needs more.
+const MAX_SCRATCH: usize = 40 * 1024 * 1024;
+/// Tasks that need more are done after the others, on as many threads as [`MAX_SCRATCH`] has room for.
+const SMALL_SCRATCH: usize = 4 * CHUNK_LEN;
+
+/// A piece of raw data to read, or a chunk to decode.
+struct DecodeTask<'a, 'm> {
+    wanted: Wanted<'a>,
+    /// Where raw bytes begin in the file.
+    at: u64,
+    /// The chunk to decode, and how many bytes of it to skip.
+    chunk: Option<(Chunk, usize)>,
+    out: &'m mut [u8],
+    /// Where the checksum of the chunk's frame goes, if it is asked for.
+    sum: Option<Arc<OnceLock<Hasher>>>,
+    /// Scratch memory that it needs, at the most.
+    scratch_len: usize,
+}
+
+/// The checksums of the frames of a component, each with whether it is the frame of the chunk before.
+struct FrameSums<'a> {
+    wanted: Wanted<'a>,
+    sums: Vec<(bool, Arc<OnceLock<Hasher>>)>,
+}
+
+#[derive(Default)]
+struct Tasks<'a, 'm> {
+    small: Vec<DecodeTask<'a, 'm>>,
+    large: Vec<DecodeTask<'a, 'm>>,
+    sums: Vec<FrameSums<'a>>,
+}
 
 impl Reader {
     /// Reads components into memory of their own.
     pub(super) fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
         self.check_before(wanted, verify)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
-        self.fill(plan.fills(wanted)?, verify)?;
+        self.fill(plan.read_ops(wanted)?, verify)?;
         self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
         plan.finish(self.threads)
     }
@@ -37,107 +70,129 @@ impl Reader {
             }
         }
         self.check_before(&wanted, verify)?;
-        let fills = wanted.iter().zip(&mut slices).map(|(wanted, out)| Fill::new(*wanted, out));
-        self.fill(room::collect(fills)?, verify)?;
+        let ops = wanted.iter().zip(&mut slices).map(|(wanted, out)| ReadOp::new(*wanted, out));
+        self.fill(room::collect(ops)?, verify)?;
         self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify)
     }
 
     /// Reads and decodes, on several threads. If `verify`, the checksum of compressed components that are read whole
-    /// is checked too: that of a frame alone says that it is undamaged, not that it is the one that was written.
-    fn fill(&self, fills: Vec<Fill<'_, '_>>, verify: bool) -> Result<()> {
-        struct Job<'a, 'm> {
-            wanted: Wanted<'a>,
-            /// Where raw bytes stand in the file.
-            at: u64,
-            /// The chunk to decode, and how many bytes of it to pass over.
-            chunk: Option<(Chunk, usize)>,
-            out: &'m mut [u8],
-            /// Where the checksum of the chunk's frame goes, if it is asked for.
-            sum: Option<Arc<OnceLock<Hasher>>>,
+    /// is checked too: the checksum of a frame alone says that it is intact, not that it is the one that was written.
+    fn fill(&self, ops: Vec<ReadOp<'_, '_>>, verify: bool) -> Result<()> {
+        let mut tasks = Tasks::default();
+        for op in ops {
+            self.add_tasks(op, verify, &mut tasks)?;
         }
-        let mut jobs = Vec::new();
-        let mut summed = Vec::new();
-        for Fill { wanted, at, out } in fills {
-            match wanted.part.encoding() {
-                Encoding::Zstd(zstd) => {
-                    let is_summed = verify && wanted.is_whole() && wanted.part.crc32().is_some();
-                    let mut sums = Vec::new();
-                    let mut rest = out;
-                    for (chunk, from, to) in wanted.chunks(&zstd) {
-                        let (out, after) = rest.split_at_mut(to - from);
-                        rest = after;
-                        let sum: Option<Arc<OnceLock<Hasher>>> = is_summed.then(Arc::default);
-                        room::extend(&mut sums, sum.clone().map(|sum| (chunk.is_again, sum)))?;
-                        room::push(&mut jobs, Job { wanted, at: 0, chunk: Some((chunk, from)), out, sum })?;
-                    }
-                    room::push(&mut summed, (wanted, sums))?;
-                }
-                _ => {
-                    let pieces = out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| Job {
-                        wanted,
-                        at: at + (number * PIECE_LEN) as u64,
-                        chunk: None,
-                        out,
-                        sum: None,
-                    });
-                    room::extend(&mut jobs, pieces)?;
-                }
-            }
+        self.run(tasks.small)?;
+        // Their scratch memory is allocated once that of the others is free.
+        self.run(tasks.large)?;
+        tasks.sums.iter().try_for_each(|sums| self.check_frames(sums))
+    }
+
+    /// Cuts what is to be read into tasks.
+    fn add_tasks<'a, 'm>(&self, op: ReadOp<'a, 'm>, verify: bool, tasks: &mut Tasks<'a, 'm>) -> Result<()> {
+        let ReadOp { wanted, at, out } = op;
+        let Encoding::Zstd(zstd) = wanted.part.encoding() else {
+            let pieces = out.chunks_mut(PIECE_LEN).enumerate().map(|(number, out)| DecodeTask {
+                wanted,
+                at: at + (number * PIECE_LEN) as u64,
+                chunk: None,
+                out,
+                sum: None,
+                scratch_len: 0,
+            });
+            return room::extend(&mut tasks.small, pieces);
+        };
+        let is_summed = verify && wanted.is_whole() && wanted.part.crc32().is_some();
+        let is_read = self.source_of(&wanted).is_positioned();
+        let width = wanted.part.dtype().known().map_or(1, DType::filter_width);
+        let mut sums = Vec::new();
+        let mut rest = out;
+        for (chunk, from, to) in wanted.chunks(&zstd) {
+            let (out, after) = rest.split_at_mut(to - from);
+            rest = after;
+            let sum: Option<Arc<OnceLock<Hasher>>> = is_summed.then(Arc::default);
+            room::extend(&mut sums, sum.clone().map(|sum| (chunk.is_again, sum)))?;
+            let scratch_len = codec::scratch_len(&zstd, width, &chunk, out.len())
+                + if is_read { chunk.stored_len } else { 0 };
+            let kind = if scratch_len > SMALL_SCRATCH { &mut tasks.large } else { &mut tasks.small };
+            let chunk = Some((chunk, from));
+            room::push(kind, DecodeTask { wanted, at: 0, chunk, out, sum, scratch_len })?;
         }
+        if is_summed {
+            room::push(&mut tasks.sums, FrameSums { wanted, sums })?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, tasks: Vec<DecodeTask<'_, '_>>) -> Result<()> {
         // A thread costs more than what a few small tensors take.
-        let threads =
-            if jobs.iter().map(|job| job.out.len()).sum::<usize>() < CHUNK_LEN { 1 } else { self.threads };
+        let is_little = tasks.iter().map(|task| task.out.len()).sum::<usize>() < CHUNK_LEN;
+        let scratch_len = tasks.iter().map(|task| task.scratch_len).max().unwrap_or(0);
+        let threads = self.threads.min(MAX_SCRATCH.checked_div(scratch_len).unwrap_or(usize::MAX)).max(1);
         parallel::for_each(
-            threads,
-            jobs,
+            if is_little { 1 } else { threads },
+            tasks,
             || Ok((None, Vec::new())),
-            |(decoder, scratch), job| {
-                let part = job.wanted.part;
-                let (Some((chunk, skip)), Encoding::Zstd(zstd)) = (job.chunk, part.encoding()) else {
-                    let read = self.read_raw(&job.wanted, job.at, job.out);
-                    return read.map_err(|err| self.locate(&job.wanted, err));
-                };
-                let decode = || {
-                    let width = match part.dtype() {
-                        Known::Known(dtype) => dtype.filter_width(),
-                        // Without a filter there is no element to know.
-                        Known::Unknown(_) if zstd.filter == Filter::None => 1,
-                        unknown => return Err(unknown_dtype(unknown)),
-                    };
-                    let decoder = match decoder {
-                        Some(decoder) => decoder,
-                        none => none.insert(Decoder::new()?),
-                    };
-                    let frame =
-                        self.fetch(&job.wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
-                    if let Some(sum) = &job.sum {
-                        sum.get_or_init(|| crc32(frame));
-                    }
-                    if matches!(zstd.frames, Frames::Stream { .. }) {
-                        Self::check_stored(&job.wanted, frame)?;
-                    }
-                    decoder.decode_part(&zstd, width, frame, &chunk, skip, job.out)
-                };
-                decode().map_err(|err| self.explain(&job.wanted, err))
-            },
-        )?;
-        summed.iter().try_for_each(|(wanted, sums)| {
-            let (mut all, mut frame) = (Hasher::new(), 0);
-            for (is_again, sum) in sums {
-                let Some(sum) = sum.get() else { continue };
-                let found = sum.clone().finalize();
-                if !is_again {
-                    all.combine(sum);
-                    frame = found;
-                } else if found != frame {
-                    let message = format!(
-                        "a frame gave crc32:{frame:08x} when it was read for one chunk and crc32:{found:08x} when it was \
-                         read for the next: the file was changed between the two"
-                    );
-                    return Err(self.locate(wanted, Error::new(ErrorKind::Checksum, message)));
+            |(decoder, scratch), task| match (task.chunk, task.wanted.part.encoding()) {
+                (Some((chunk, skip)), Encoding::Zstd(zstd)) => {
+                    let wanted = task.wanted;
+                    self.decode(task, &zstd, chunk, skip, decoder, scratch)
+                        .map_err(|err| self.explain(&wanted, err))
                 }
+                _ => self
+                    .read_raw(&task.wanted, task.at, task.out)
+                    .map_err(|err| self.locate(&task.wanted, err)),
+            },
+        )
+    }
+
+    fn decode(
+        &self,
+        task: DecodeTask<'_, '_>,
+        zstd: &Zstd<'_>,
+        chunk: Chunk,
+        skip: usize,
+        decoder: &mut Option<Decoder>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        let part = task.wanted.part;
+        let width = match part.dtype() {
+            Known::Known(dtype) => dtype.filter_width(),
+            // Without a filter there is no element to know.
+            Known::Unknown(_) if zstd.filter == Filter::None => 1,
+            unknown => return Err(unknown_dtype(unknown)),
+        };
+        let decoder = match decoder {
+            Some(decoder) => decoder,
+            none => none.insert(Decoder::new()?),
+        };
+        let frame = self.fetch(&task.wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
+        if let Some(sum) = &task.sum {
+            sum.get_or_init(|| crc32(frame));
+        }
+        if matches!(zstd.frames, Frames::Stream { .. }) {
+            Self::check_stored(&task.wanted, frame)?;
+        }
+        decoder.decode_part(zstd, width, frame, &chunk, skip, task.out)
+    }
+
+    /// Compares the frames of a component with its checksum.
+    fn check_frames(&self, FrameSums { wanted, sums }: &FrameSums<'_>) -> Result<()> {
+        let (mut all, mut frame) = (Hasher::new(), 0);
+        for (is_again, sum) in sums {
+            let Some(sum) = sum.get() else { continue };
+            let found = sum.clone().finalize();
+            if !is_again {
+                all.combine(sum);
+                frame = found;
+            } else if found != frame {
+                let message = format!(
+                    "a frame gave crc32:{frame:08x} when it was read for one chunk and crc32:{found:08x} when it was \
+                     read for the next: the file was changed between the two"
+                );
+                return Err(self.locate(wanted, Error::new(ErrorKind::Checksum, message)));
             }
-            if sums.is_empty() { Ok(()) } else { self.expect_crc32(wanted, all) }
-        })
+        }
+        if sums.is_empty() { Ok(()) } else { self.expect_crc32(wanted, all) }
     }
 }

@@ -11,6 +11,7 @@ use crate::index::{Index, Rules};
 use crate::legacy;
 use crate::parallel;
 use crate::source::Source;
+use crate::unrecognized;
 
 /// The name of this library's own format.
 const FORMAT: &CStr = c"zt/1";
@@ -22,8 +23,8 @@ impl Reader {
         label: String,
         options: ReadOptions,
     ) -> Result<Self> {
-        let mut head = [0; 8];
-        let head = &mut head[..source.len().min(8) as usize];
+        let mut head = [0; unrecognized::HEAD_LEN];
+        let head = &mut head[..source.len().min(unrecognized::HEAD_LEN as u64) as usize];
         source.read(0, head)?;
         let (format, index, shards) = match legacy::Signature::of(head) {
             Some(signature) => Self::open_legacy(&source, signature)?,

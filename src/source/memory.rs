@@ -1,12 +1,12 @@
 //! Memory that a tensor's bytes live in: from the heap, anonymous pages, or a private mapping of the file.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::fs::File;
 use std::ptr::NonNull;
-use std::{fmt, io, slice};
+use std::{fmt, slice};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::MmapMut;
 
+use super::mapping::FileMapping;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Every block of memory begins at a multiple of this, but for a private mapping, which keeps the file's
@@ -26,7 +26,7 @@ enum Owner {
     Heap(Layout),
     Vec { _bytes: Vec<u8> },
     Pages { _map: MmapMut },
-    Mapping { map: MmapMut },
+    Mapping(FileMapping),
 }
 
 /// Writable bytes that nothing else refers to. Zero at first, unless they map a file or are lent.
@@ -64,7 +64,8 @@ impl Memory {
     ///
     /// [`ErrorKind::Memory`] if they cannot be had.
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
-        let failed = || Error::new(ErrorKind::Memory, format!("{len} bytes of memory cannot be had"));
+        let failed =
+            || Error::new(ErrorKind::Memory, format!("out of memory: could not allocate {len} bytes"));
         if len == 0 {
             return Ok(Self::empty());
         }
@@ -85,12 +86,9 @@ impl Memory {
         Ok(Self { start, len, owner: Owner::Heap(layout) })
     }
 
-    /// A private copy-on-write mapping of a part of a file: writing to it changes nothing but itself.
-    pub(crate) fn map_private(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        // SAFETY: a mapping is undefined when the file is cut or changed under it; readers document it, offer
-        // a mode without mappings, and no code here relies on mapped bytes staying the same.
-        let map = unsafe { MmapOptions::new().offset(offset).len(len).map_copy(file) }?;
-        Ok(Self::from_map(map, |map| Owner::Mapping { map }))
+    /// Bytes of a file that are mapped, at `start`.
+    pub(super) fn from_mapping(start: NonNull<u8>, len: usize, mapping: FileMapping) -> Self {
+        Self { start, len, owner: Owner::Mapping(mapping) }
     }
 
     fn from_map(mut map: MmapMut, owner: impl FnOnce(MmapMut) -> Owner) -> Self {
@@ -100,22 +98,18 @@ impl Memory {
 
     /// Whether it maps a file, whose pages come in when they are touched.
     pub(crate) fn is_mapping(&self) -> bool {
-        matches!(self.owner, Owner::Mapping { .. })
+        matches!(self.owner, Owner::Mapping(_))
     }
 
-    /// Brings in the pages of a mapping before they are touched, one piece after the other for as long as `goes_on` says
-    /// so. It changes nothing else, and what cannot be had now comes in later, or is an error then.
-    pub(crate) fn bring_in(&self, goes_on: impl Fn() -> bool) {
+    /// Populates the page tables of a mapping before its pages are touched, one piece after the other for as long as
+    /// `keep_going` returns true. Nothing else changes; a page that cannot be read now is read, or fails, on first access.
+    pub(crate) fn populate(&self, keep_going: impl Fn() -> bool) {
         #[cfg(target_os = "linux")]
-        if let Owner::Mapping { map } = &self.owner {
-            /// With a page that is asked for, the system brings in those around it, as many as this. To ask for more at once
-            /// takes longer, and other threads wait for new memory meanwhile.
-            const AROUND: usize = 64 * 1024;
-            let mut pages = (0..map.len()).step_by(AROUND).take_while(|_| goes_on());
-            let _ = pages.try_for_each(|at| map.advise_range(memmap2::Advice::PopulateRead, at, 1));
+        if let Owner::Mapping(mapping) = &self.owner {
+            mapping.populate(keep_going);
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = goes_on;
+        let _ = keep_going;
     }
 
     /// Bytes.
@@ -208,19 +202,8 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_had_is_an_error() {
-        assert_eq!(Memory::zeroed(usize::MAX / 2).unwrap_err().kind(), ErrorKind::Memory);
-    }
-
-    #[test]
-    fn writing_to_a_private_mapping_leaves_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bytes");
-        std::fs::write(&path, vec![1; 10_000]).unwrap();
-        let file = File::open(&path).unwrap();
-        let mut memory = Memory::map_private(&file, 5000, 3000).unwrap();
-        assert_eq!(memory.as_slice(), vec![1; 3000]);
-        memory.as_mut_slice().fill(9);
-        assert_eq!(Memory::map_private(&file, 5000, 3000).unwrap().as_slice(), vec![1; 3000]);
-        assert_eq!(std::fs::read(&path).unwrap(), vec![1; 10_000]);
+        let err = Memory::zeroed(usize::MAX / 2).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Memory);
+        assert!(err.to_string().starts_with("out of memory: "), "{err}");
     }
 }

@@ -1,9 +1,11 @@
 //! Where a file's bytes come from: a mapping, positioned reads, or memory.
 
 mod buffer;
+mod mapping;
 mod memory;
 
 use std::fs::{self, File, Metadata};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
@@ -14,13 +16,14 @@ use crate::error::{Error, ErrorKind, Result, fail, uninterrupted};
 use crate::room;
 
 pub use buffer::Buffer;
+pub(crate) use mapping::parts_left;
 pub use memory::Memory;
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Map the file. A tensor's bytes come in when they are touched. If somebody truncates the file
-    /// meanwhile, touching what was cut off ends the process (SIGBUS).
+    /// Map the file. Pages are loaded on first access. If another process truncates the file meanwhile, touching a missing
+    /// page ends the process (SIGBUS). A file that the system refuses to map is read as with [`Mode::Read`].
     #[default]
     Mmap,
     /// Read into memory of our own. For network filesystems, and for files that somebody may truncate: that
@@ -58,18 +61,28 @@ impl Source {
         look(uninterrupted(|| fs::metadata(path))).map_err(|err| Error::io("open the file", err))?;
         let file = File::open(path).map_err(|err| Error::io("open the file", err))?;
         let len = look(uninterrupted(|| file.metadata())).map_err(|err| Error::io("open the file", err))?;
-        let origin = match mode {
-            // An empty file cannot be mapped; it is no .zt file either way.
-            Mode::Mmap if len > 0 => {
-                // SAFETY: a mapping is undefined when the file is cut or changed under it. `Mode` says so to
-                // users; no code here relies on mapped bytes staying the same.
-                let map = unsafe { MmapOptions::new().len(len as usize).map(&file) }
-                    .map_err(|err| Error::io("map the file", err))?;
-                Origin::Mapped(file, map)
-            }
-            _ => Origin::Positioned(file),
+        let map = match mode {
+            // An empty file cannot be mapped; it is not a .zt file either way.
+            Mode::Mmap if len > 0 => Self::map(&file, len),
+            _ => None,
+        };
+        let origin = match map {
+            Some(map) => Origin::Mapped(file, map),
+            None => Origin::Positioned(file),
         };
         Ok(Self { origin, len })
+    }
+
+    /// Maps a file, unless the system refuses.
+    ///
+    /// Some filesystems refuse shared mappings (direct I/O over FUSE), so this one is private, which makes no difference to a
+    /// mapping that is only read. Others have none at all, and address space or the number of mappings may be limited: positioned
+    /// reads do without.
+    fn map(file: &File, len: u64) -> Option<Mmap> {
+        let len = usize::try_from(len).ok()?;
+        // SAFETY: a mapping is undefined when the file is cut or changed under it. `Mode` says so to
+        // users; no code here relies on mapped bytes staying the same.
+        unsafe { MmapOptions::new().len(len).map_copy_read_only(file) }.ok()
     }
 
     /// Takes bytes in memory.
@@ -151,15 +164,17 @@ impl Source {
         matches!(self.origin, Origin::Mapped(..))
     }
 
-    /// A private copy-on-write mapping of a part of the file, where the file is mapped.
-    pub(crate) fn map_private(&self, offset: u64, len: usize) -> Result<Option<Memory>> {
-        self.check_range(offset, len)?;
-        match &self.origin {
-            Origin::Mapped(file, _) if len > 0 => Memory::map_private(file, offset, len)
-                .map(Some)
-                .map_err(|err| Error::io("map the tensor", err)),
-            _ => Ok(None),
+    /// Maps ranges of the file privately, copy on write, as one mapping whose parts are unmapped one by one. They ascend, are not
+    /// empty, and do not overlap. `None` where that is not possible: the file is not mapped, the system refuses, or the process
+    /// holds too many mappings. The bytes can be read into memory then.
+    pub(crate) fn map_private(&self, ranges: &[Range<u64>]) -> Result<Option<Vec<Memory>>> {
+        for range in ranges {
+            self.check_range(range.start, (range.end - range.start) as usize)?;
         }
+        Ok(match &self.origin {
+            Origin::Mapped(file, _) if parts_left() > 0 => mapping::map_ranges(file, ranges).ok(),
+            _ => None,
+        })
     }
 }
 

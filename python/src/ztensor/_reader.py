@@ -52,7 +52,8 @@ class Reader:
     file_path : str, os.PathLike or bytes-like
         The path of a local file, or the bytes of one. Bytes must not change while the reader is open.
     mode : {'mmap', 'read'}
-        ``'mmap'`` maps the file: data comes in when it is touched, and large raw tensors cost no copy. ``'read'``
+        ``'mmap'`` maps the file: data is loaded on first access, large raw tensors cost no copy, and the file may be larger
+        than memory. If the system refuses to map the file, it is read. ``'read'``
         reads it into memory: for network filesystems, and for files that somebody may truncate meanwhile, which ends
         a process that has them mapped (SIGBUS), and here is an error.
     verify : bool, default False
@@ -416,7 +417,7 @@ class Reader:
     def _load_all(self, to: To, *, verify: bool | None = None) -> dict[str, Any]:
         """Read the whole file with one call: names and tensors, in the order written.
 
-        Raw data of a mapped file comes as one private mapping that the tensors share parts of.
+        Raw data of a mapped file comes as private mappings, which small tensors share.
         """
         convert = converter(to)
         names = self._all_names()

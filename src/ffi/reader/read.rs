@@ -123,7 +123,12 @@ pub unsafe extern "C" fn zt_reader_read_stored(
 /// Reads tensors, all components of each, in one call and on several threads.
 ///
 /// `tensors` holds `count` numbers of tensors; NULL with a `count` of 0 stands for all tensors of the file. Components
-/// that are the same blob, as tied weights are, share their memory; raw data of a mapped file is not copied.
+/// that are the same blob, as tied weights are, share their memory; raw data of a mapped file is not copied. Every block of memory
+/// is returned to the system when nothing refers to it any more, so components of 1 MiB or more have a block each, unless there
+/// are thousands of them, and smaller ones share blocks of up to 4 MiB.
+///
+/// Mapped data takes memory only for pages that are written to. What cannot be allocated is ZT_ERR_MEMORY: read fewer tensors in
+/// one call.
 ///
 /// Ownership: the caller frees `*out_batch` with zt_batch_free(), before or after the reader.
 /// Threads: any.
