@@ -103,6 +103,35 @@ def on_cpu(tensor: torch.Tensor, name: str) -> torch.Tensor:
         return alias
 
 
+def view_of(tensor: torch.Tensor) -> Any:
+    """What is the same for two tensors only if they are certainly the same view of the same memory; None for one without
+    memory of which that could be said. It is right for as long as the tensors live.
+    """
+    with contextlib.suppress(Exception), _as_plain():
+        if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) or tensor.layout is not torch.strided:
+            return None
+        if not tensor.numel() or not _is_certain(tensor):
+            return None
+        address = _locate(tensor, tensor, "")
+        bits = (tensor.is_conj(), tensor.is_neg())
+        return (str(tensor.device), address, tensor.dtype, tensor.shape, tensor.stride(), *bits)
+    return None
+
+
+def _is_certain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values are its memory's, at its address."""
+    return bool(type(tensor).__torch_dispatch__ == _no_dispatch) and tensor.device.type in _WITH_ADDRESSES
+
+
+def is_in_order(tensor: torch.Tensor) -> bool:
+    """Whether a plain tensor's elements lie in C order in memory of this process that its storage has."""
+    if not tensor.is_cpu or not tensor.is_contiguous() or _has_bits(tensor):
+        return False
+    with contextlib.suppress(UnsupportedTensorError), _as_plain():
+        return not tensor.numel() or bool(_locate(tensor, tensor, ""))
+    return False
+
+
 @contextlib.contextmanager
 def _naming(tensor: torch.Tensor, name: str) -> Iterator[None]:
     """Make an error that names the tensor of whatever torch, or a tensor's own class, raises."""
@@ -231,7 +260,7 @@ def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> tuple[int, 
     # Another thread may give `tensor` other data; the alias keeps what is there now.
     alias = _alias(tensor)
     nbytes, shape = alias.nbytes, alias.shape
-    is_certain = type(alias).__torch_dispatch__ == _no_dispatch and alias.device.type in _WITH_ADDRESSES
+    is_certain = _is_certain(alias)
     address = _locate(tensor, alias, name) if alias.is_cpu or is_certain else 0
     if alias.is_cpu and alias.is_contiguous() and not _has_bits(alias):
         specs.add_component(address, nbytes, code, (address, nbytes) if is_certain else None, alias)
