@@ -24,15 +24,9 @@ _GROUP = 16 * 1024 * 1024
 
 _COPY = torch.Tensor.copy_
 #: What can be said of a tensor without its values.
-_WITHOUT_VALUES = {
-    getattr(torch.Tensor, name).__get__
-    for name in ("shape", "dtype", "device", "layout", "ndim", "is_meta", "is_sparse", "is_quantized", "is_nested", "is_cuda", "is_cpu",
-                 "requires_grad", "is_leaf", "grad_fn", "names", "itemsize", "nbytes")
-    if hasattr(getattr(torch.Tensor, name, None), "__get__") and not callable(getattr(torch.Tensor, name))
-} | {
-    getattr(torch.Tensor, name)
-    for name in ("size", "dim", "numel", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__")
-}
+_ATTRIBUTES = ("shape", "dtype", "device", "layout", "ndim", "is_meta", "is_cpu", "is_cuda", "is_sparse", "is_nested", "requires_grad")
+_METHODS = ("size", "dim", "numel", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__")
+_WITHOUT_VALUES = {getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES} | {getattr(torch.Tensor, name) for name in _METHODS}
 
 
 class Source:
@@ -110,25 +104,30 @@ class Source:
     def _copy_slices(self, described: Description, target: torch.Tensor) -> None:
         itemsize = _dtypes.BY_CODE[described.dtype].itemsize
         staging = np.empty(min(_SLICE, itemsize * target.numel()), np.uint8)
-        memory = ffi.from_buffer(staging)
         values = torch.from_numpy(staging).view(_dtypes.torch_dtype(described.dtype))
+        self._copy_rows(described, target, 0, ffi.from_buffer(staging), values)
 
-        def copy(part: torch.Tensor, first: int) -> None:
-            count = part.numel()
-            if not count:
-                return
-            row = count // part.shape[0] if part.ndim else 1
-            rows = len(values) // row
-            if part.ndim and part.shape[0] > rows:
-                # As many rows as there is room for, or else each in parts.
-                for start in range(0, part.shape[0], rows or 1):
-                    copy(part[start : start + rows] if rows else part[start], first + start * row)
-                return
-            args = (first, count, lib.ZT_VERIFY_AS_OPENED, memory, count * itemsize)
-            check(lib.zt_reader_read_range_into(self.handle, described.number, 0, *args))
-            _COPY(part, values[:count].view(part.shape))
-
-        copy(target, 0)
+    def _copy_rows(self, described: Description, target: torch.Tensor, first: int, memory: Any, values: torch.Tensor) -> None:
+        """Set part of a tensor's values, from element `first` on: as many rows at a time as `memory` has room for, or else
+        each row in parts. `values` is that memory as a tensor.
+        """
+        count = target.numel()
+        if not count:
+            return
+        row = count // target.shape[0] if target.ndim else 1
+        rows = len(values) // row
+        if target.ndim and target.shape[0] > rows:
+            for start in range(0, target.shape[0], rows or 1):
+                part = target[start : start + rows] if rows else target[start]
+                self._copy_rows(described, part, first + start * row, memory, values)
+            return
+        size = count * _dtypes.BY_CODE[described.dtype].itemsize
+        check(
+            lib.zt_reader_read_range_into(
+                self.handle, described.number, 0, first, count, lib.ZT_VERIFY_AS_OPENED, memory, size
+            )
+        )
+        _COPY(target, values[:count].view(target.shape))
 
 
 class FileTensor(torch.Tensor):

@@ -70,6 +70,11 @@ def fake_mode() -> Any:
     return next((mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, module.FakeTensorMode)), None)
 
 
+def is_uninitialized(tensor: torch.Tensor) -> bool:
+    """Whether it is a parameter or buffer of a lazy module that has no shape so far."""
+    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
+
+
 def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
     """Add a torch tensor.
 
@@ -82,7 +87,7 @@ def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
     UnsupportedTensorError
         If it cannot be stored, or torch does not give its data.
     """
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if is_uninitialized(tensor):
         raise UnsupportedTensorError(
             f"tensor {name!r} is an {type(tensor).__name__}, which has neither a shape nor data; run a batch through its "
             "module first, or materialize(...) it"
@@ -108,7 +113,7 @@ def view_of(tensor: torch.Tensor) -> Any:
     memory of which that could be said. It is right for as long as the tensors live.
     """
     with contextlib.suppress(Exception), _as_plain():
-        if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) or tensor.layout is not torch.strided:
+        if is_uninitialized(tensor) or tensor.layout is not torch.strided:
             return None
         if not tensor.numel() or not _is_certain(tensor):
             return None
@@ -244,23 +249,26 @@ def _add(specs: Specs, tensor: torch.Tensor, name: str) -> None:
 
 
 def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> tuple[int, torch.Size]:
-    """Add the memory of a dense tensor, and give the code of its element type, and its shape.
+    """Add the memory of a dense tensor. Returns the code of its element type, and its shape.
 
     Only what is certainly the same bytes gets the same key: the same place of real memory, which is held, seen in the same
     way, of no class that says itself what its values are.
     """
-    code = _dtypes.code_of_torch(tensor.dtype)
-    if code is None:
-        way_out = "; pass its dequantize(), or its int_repr() and scales" if tensor.is_quantized else ""
-        raise UnsupportedTensorError(
-            f"tensor {name!r} has elements of {tensor.dtype}, which a .zt file cannot hold{way_out}"
-        )
-    if tensor.device.type == "meta":
-        raise UnsupportedTensorError(f"tensor {name!r} is on the meta device: it has a shape but no data to store")
     # Another thread may give `tensor` other data; the alias keeps what is there now.
     alias = _alias(tensor)
+    code = _dtypes.code_of_torch(alias.dtype)
+    if code is None:
+        way_out = "; pass its dequantize(), or its int_repr() and scales" if alias.is_quantized else ""
+        raise UnsupportedTensorError(
+            f"tensor {name!r} has elements of {alias.dtype}, which a .zt file cannot hold{way_out}"
+        )
+    if alias.device.type == "meta":
+        raise UnsupportedTensorError(f"tensor {name!r} is on the meta device: it has a shape but no data to store")
     nbytes, shape = alias.nbytes, alias.shape
-    is_certain = _is_certain(alias)
+    if type(tensor).__torch_dispatch__ != _no_dispatch and (shape, alias.dtype) != (tensor.shape, tensor.dtype):
+        # Its class gave a part of it.
+        raise _without_memory(tensor, name)
+    is_certain = _is_certain(tensor) and _is_certain(alias)
     address = _locate(tensor, alias, name) if alias.is_cpu or is_certain else 0
     if alias.is_cpu and alias.is_contiguous() and not _has_bits(alias):
         specs.add_component(address, nbytes, code, (address, nbytes) if is_certain else None, alias)

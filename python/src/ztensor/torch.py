@@ -14,7 +14,7 @@ from ztensor import _dtypes, _lazy
 from ztensor._ffi import lib
 from ztensor._call import Fsync, Mode
 from ztensor._reader import Reader
-from ztensor._torch import fake_mode, torch, view_of
+from ztensor._torch import fake_mode, is_uninitialized, torch, view_of
 from ztensor._writer import save_to_bytes, save_to_file
 from ztensor.errors import ArgumentError, UnsupportedTensorError
 
@@ -39,7 +39,8 @@ def save_file(
     Parameters
     ----------
     tensors : mapping of str to torch.Tensor
-        Dense or sparse, on any device, in any memory layout. It is not changed.
+        Dense or sparse, on any device, in any memory layout. It is not changed. Tensors that are certainly the same bytes are
+        stored once. Their values must not change before the call returns; a tensor may be given other data (``tensor.data``).
     filename : str or os.PathLike
     metadata : mapping, optional
         The file's own key-values; ``ztensor.Reader(filename).file_metadata`` gives them back.
@@ -53,7 +54,8 @@ def save_file(
     Raises
     ------
     UnsupportedTensorError
-        If a tensor cannot be stored; the message names it.
+        If a tensor cannot be stored; the message names it. That is so for tensors without memory of their own, such as
+        distributed, quantized, masked and fake ones, and for views of a storage that was freed or shortened.
     FileError
         If the file cannot be written; what stood under its name stays.
     """
@@ -70,7 +72,8 @@ def load_file(
 ) -> dict[str, torch.Tensor]:
     """Load all tensors of a file, in the order written.
 
-    Each tensor has a storage of its own, of exactly its size; those that were stored once share one.
+    Each tensor has a storage of its own, of exactly its size; those that were stored once share one. The storages cannot be
+    resized; a ``clone()`` can. Under FakeTensorMode the tensors are fake, and only sparse ones are read.
 
     Parameters
     ----------
@@ -139,7 +142,9 @@ def save_model(
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             raise UnsupportedTensorError(f"the state {name!r} is a {type(tensor).__name__}, not a tensor")
-        if not force_contiguous and tensor.layout == torch.strided and not tensor.is_contiguous():
+        if force_contiguous or is_uninitialized(tensor) or tensor.layout != torch.strided:
+            continue
+        if not tensor.is_contiguous():
             raise ArgumentError(f"tensor {name!r} is not contiguous, and force_contiguous is False")
     save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync)
 
