@@ -17,6 +17,7 @@ import ztensor.torch as ztt  # noqa: E402
 MIB = 1024 * 1024
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 @pytest.mark.parametrize("compress", [False, True], ids=["raw", "zstd"])
 def test_a_lazy_module_gets_its_shapes_from_the_file(compress: bool, path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
