@@ -1567,11 +1567,14 @@ typedef int32_t (*ZtDlpackWrap)(void *managed, void **out_object);
  *
  * `objects` holds `count` tensors of the library that `view` belongs to. Of each spec shape, component, element type
  * and layout are set, of each component all; everything else is left as it is, so that name and level can stand there
- * already. Tensors that are the same memory get the same `share`, a number over `share_base` and up to `share_base` +
- * `count`; others get 0.
+ * already. Tensors with the same bytes at the same address get the same `share`, a number over `share_base` and up to
+ * `share_base` + `count`; others, and empty ones, get 0.
  *
- * Ownership: specs point to the tensors' own shapes and data, which belong to the other library. On an error specs and
- * components may have been written to.
+ * A DLTensor does not say how long the memory is that it points into. The caller checks that, or trusts the other library.
+ *
+ * Ownership: specs point to the tensors' own data, which belongs to the other library, and to shapes in `*out_shapes`,
+ * which the caller frees with zt_buffer_free() once the specs are no longer used. On an error `*out_shapes` is
+ * unchanged; specs and components may have been written to.
  * Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
  * interpreter's lock to be held.
  * Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
@@ -1583,7 +1586,8 @@ ZtStatus zt_dlpack_specs(ZtDlpackView view,
                          size_t count,
                          uint64_t share_base,
                          ZtTensorSpec *specs,
-                         ZtComponentSpec *components);
+                         ZtComponentSpec *components,
+                         ZtBuffer **out_shapes);
 
 /**
  * Makes tensors of another library over what was read, without a copy.

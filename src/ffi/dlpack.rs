@@ -13,19 +13,19 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::ZtStatus;
-use super::buffer::ZtBatch;
+use super::buffer::{ZtBatch, ZtBuffer};
 use super::guard::{guard, guard_value};
 use super::name::ZT_DENSE;
-use super::pointer::{array, array_mut, borrow};
+use super::pointer::{Out, array, array_mut, borrow};
 use super::reader::{ZtReader, is_all, tensor_numbers};
 use super::writer::{ZtComponentSpec, ZtTensorSpec};
 use crate::dtype::{Class, DType};
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
 use crate::index::{Known, TensorInfo};
-use crate::layout::{Layout, element_count};
+use crate::layout::{Layout, MAX_NDIM, element_count};
 use crate::plan::Span;
 use crate::room;
-use crate::source::Buffer;
+use crate::source::{Buffer, Memory};
 
 /// Shows a tensor of another library: fills a DLTensor and answers 0, or anything else if it cannot. It is
 /// `dltensor_from_py_object_no_sync` of that library's DLPackExchangeAPI.
@@ -120,13 +120,12 @@ impl DataType {
     }
 }
 
-/// What a DLTensor says of dense data that is in C order and in this memory.
-struct Dense {
+/// Dense data in C order in this process's memory, as a DLTensor describes it.
+struct Dense<'a> {
     dtype: DType,
     len: usize,
     data: *const c_void,
-    shape: *const u64,
-    ndim: usize,
+    shape: &'a [i64],
 }
 
 impl View {
@@ -144,16 +143,17 @@ impl View {
     ///
     /// # Safety
     ///
-    /// `shape` and `strides` hold `ndim` numbers, or are NULL where DLPack allows it.
-    unsafe fn dense(&self, last: &mut Option<(DataType, DType)>) -> Result<Dense> {
+    /// `shape` and `strides` hold `ndim` numbers, or are NULL where DLPack allows it, for as long as the result lives.
+    unsafe fn dense<'a>(&self, last: &mut Option<(DataType, DType)>) -> Result<Dense<'a>> {
         ensure!(self.device.kind == CPU, Argument, "the tensor is on a device of kind {}", self.device.kind);
         let known = last.filter(|(spelled, _)| *spelled == self.dtype).map(|(_, dtype)| dtype);
         let Some(dtype) = known.or_else(|| self.dtype.dtype()) else {
             fail!(UnknownDtype, "the tensor has elements of {:?}, which a .zt file cannot hold", self.dtype);
         };
         *last = Some((self.dtype, dtype));
-        let Ok(ndim) = usize::try_from(self.ndim) else {
-            fail!(Argument, "the tensor has {} dimensions", self.ndim);
+        // A wild number of dimensions would have as many read.
+        let Some(ndim) = usize::try_from(self.ndim).ok().filter(|&ndim| ndim <= MAX_NDIM) else {
+            fail!(Argument, "the tensor has {} dimensions; a .zt file holds up to {MAX_NDIM}", self.ndim);
         };
         // SAFETY: passed on.
         let shape = unsafe { array(self.shape.cast_const(), ndim, "a DLTensor's shape") }?;
@@ -176,13 +176,17 @@ impl View {
         let len = count.checked_mul(dtype.size() as u64).and_then(|len| usize::try_from(len).ok());
         let Some(len) = len else { fail!(Shape, "the tensor has the shape {shape:?}") };
         ensure!(len == 0 || !self.data.is_null(), Argument, "the tensor has no memory of its own");
-        Ok(Dense {
-            dtype,
-            len,
-            data: self.data.cast::<u8>().wrapping_add(self.byte_offset as usize).cast_const().cast(),
-            shape: if ndim == 0 { ptr::null() } else { self.shape.cast_const().cast() },
-            ndim,
-        })
+        let offset = usize::try_from(self.byte_offset).ok();
+        let begin = offset.and_then(|offset| self.data.addr().checked_add(offset));
+        let fits = begin.is_some_and(|begin| begin.checked_add(len).is_some());
+        ensure!(
+            len <= isize::MAX as usize && fits,
+            Argument,
+            "the tensor's {len} bytes from offset {} on reach beyond all memory",
+            self.byte_offset
+        );
+        let data = self.data.cast::<u8>().wrapping_add(offset.unwrap_or(0)).cast_const().cast();
+        Ok(Dense { dtype, len, data, shape })
     }
 }
 
@@ -190,11 +194,14 @@ impl View {
 ///
 /// `objects` holds `count` tensors of the library that `view` belongs to. Of each spec shape, component, element type
 /// and layout are set, of each component all; everything else is left as it is, so that name and level can stand there
-/// already. Tensors that are the same memory get the same `share`, a number over `share_base` and up to `share_base` +
-/// `count`; others get 0.
+/// already. Tensors with the same bytes at the same address get the same `share`, a number over `share_base` and up to
+/// `share_base` + `count`; others, and empty ones, get 0.
 ///
-/// Ownership: specs point to the tensors' own shapes and data, which belong to the other library. On an error specs and
-/// components may have been written to.
+/// A DLTensor does not say how long the memory is that it points into. The caller checks that, or trusts the other library.
+///
+/// Ownership: specs point to the tensors' own data, which belongs to the other library, and to shapes in `*out_shapes`,
+/// which the caller frees with zt_buffer_free() once the specs are no longer used. On an error `*out_shapes` is
+/// unchanged; specs and components may have been written to.
 /// Threads: those on which `view` may be called; it is called on this one. The functions of a Python library want the
 /// interpreter's lock to be held.
 /// Errors: ZT_ERR_NULL; ZT_ERR_ARGUMENT, ZT_ERR_SHAPE or ZT_ERR_UNKNOWN_DTYPE for the first tensor that is something else,
@@ -208,6 +215,7 @@ pub unsafe extern "C" fn zt_dlpack_specs(
     share_base: u64,
     specs: *mut ZtTensorSpec,
     components: *mut ZtComponentSpec,
+    out_shapes: *mut *mut ZtBuffer,
 ) -> ZtStatus {
     guard(|| {
         let Some(view) = view else { fail!(Null, "view is NULL") };
@@ -217,6 +225,10 @@ pub unsafe extern "C" fn zt_dlpack_specs(
         let specs = unsafe { array_mut(specs, count, "specs") }?;
         // SAFETY: the caller lends the array.
         let components = unsafe { array_mut(components, count, "components") }?;
+        // SAFETY: the caller lends the place for the result.
+        let out = unsafe { Out::new(out_shapes, "out_shapes") }?;
+        // Of all tensors: the tensor itself, and its shape in memory, may be changed as soon as this call returns.
+        let mut dims = room::list::<u64>(count)?;
         // The numbers of those that are the first over their memory.
         let mut firsts = HashTable::<usize>::new();
         firsts.try_reserve(count, |&first| hash_address(components[first].data))?;
@@ -228,7 +240,7 @@ pub unsafe extern "C" fn zt_dlpack_specs(
             ensure!(answer == 0, Argument, "tensor number {at} cannot be shown as DLPack");
             // SAFETY: the other library filled it.
             let dense = unsafe { shown.dense(&mut last) }.map_err(|err| numbered(at, &err))?;
-            let Dense { dtype, len, data, .. } = dense;
+            let Dense { dtype, len, data, shape } = dense;
             components[at] = ZtComponentSpec { data, len, share: 0, dtype: dtype.code(), reserved: 0 };
             if len > 0 {
                 let same = |&first: &usize| {
@@ -246,11 +258,23 @@ pub unsafe extern "C" fn zt_dlpack_specs(
                     }
                 }
             }
+            // No dimension is negative.
+            room::extend(&mut dims, shape.iter().map(|&dim| dim as u64))?;
             let spec = &mut specs[at];
-            (spec.shape, spec.ndim) = (dense.shape, dense.ndim);
+            spec.ndim = shape.len();
             (spec.components, spec.component_count) = (ptr::from_ref(&components[at]), 1);
             (spec.dtype, spec.layout) = (dtype.code(), ZT_DENSE);
         }
+        let mut shapes = Memory::zeroed(size_of_val(&*dims))?;
+        for (bytes, dim) in shapes.as_mut_slice().chunks_exact_mut(size_of::<u64>()).zip(&dims) {
+            bytes.copy_from_slice(&dim.to_ne_bytes());
+        }
+        let mut next = shapes.as_ptr().cast::<u64>().cast_const();
+        for spec in specs {
+            spec.shape = if spec.ndim == 0 { ptr::null() } else { next };
+            next = next.wrapping_add(spec.ndim);
+        }
+        out.set(ZtBuffer::handle(shapes.into()));
         Ok(())
     })
 }

@@ -564,6 +564,7 @@ static void test_dlpack_specs(void) {
     void *objects[2];
     ZtTensorSpec specs[2];
     ZtComponentSpec parts[2];
+    ZtBuffer *shapes;
     size_t i;
     good.data = values;
     good.shape = shape;
@@ -571,25 +572,33 @@ static void test_dlpack_specs(void) {
     shown = good;
     objects[0] = objects[1] = &shown;
     memset(specs, 0, sizeof specs);
-    REFUSED(zt_dlpack_specs(NULL, objects, 2, 0, specs, parts), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_specs(show, NULL, 2, 0, specs, parts), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_specs(show, objects, 2, 0, NULL, parts), ZT_ERR_NULL);
-    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, NULL), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(NULL, objects, 2, 0, specs, parts, &shapes), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, NULL, 2, 0, specs, parts, &shapes), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, NULL, parts, &shapes), ZT_ERR_NULL);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, NULL, &shapes), ZT_ERR_NULL);
     for (i = 0; i < LENGTH_OF(huge_sizes); i++) {
-        REFUSED(zt_dlpack_specs(show, objects, huge_sizes[i], 0, specs, parts), ZT_ERR_ARGUMENT);
+        REFUSED(zt_dlpack_specs(show, objects, huge_sizes[i], 0, specs, parts, &shapes), ZT_ERR_ARGUMENT);
     }
-    CHECK_STATUS(zt_dlpack_specs(show, NULL, 0, 0, NULL, NULL), ZT_OK);
-    CHECK_STATUS(zt_dlpack_specs(show, objects, 2, 0, specs, parts), ZT_OK);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, parts, NULL), ZT_ERR_NULL);
+    CHECK_STATUS(zt_dlpack_specs(show, NULL, 0, 0, NULL, NULL, &shapes), ZT_OK);
+    zt_buffer_free(shapes);
+    CHECK_STATUS(zt_dlpack_specs(show, objects, 2, 0, specs, parts, &shapes), ZT_OK);
+    /* The shapes are copies, one behind the other. */
+    shape[0] = 7;
+    CHECK(zt_buffer_len(shapes) == 4 * sizeof(uint64_t) && specs[0].shape == zt_buffer_data(shapes));
+    CHECK(specs[1].shape == specs[0].shape + 2 && specs[1].shape[0] == 2 && specs[1].shape[1] == 3);
+    shape[0] = 2;
+    zt_buffer_free(shapes);
     CHECK(parts[0].share == parts[1].share && parts[0].share > 0 && parts[1].len == sizeof values);
     /* The same memory twice, and no number left to say so. */
-    REFUSED(zt_dlpack_specs(show, objects, 2, UINT64_MAX, specs, parts), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_specs(show, objects, 2, UINT64_MAX, specs, parts, &shapes), ZT_ERR_ARGUMENT);
 
     objects[1] = NULL; /* not to be shown */
-    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, parts), ZT_ERR_ARGUMENT);
+    REFUSED(zt_dlpack_specs(show, objects, 2, 0, specs, parts, &shapes), ZT_ERR_ARGUMENT);
 #define NOT_SHOWN(field, value, wanted)                                    \
     do {                                                                   \
         shown.field = value;                                               \
-        REFUSED(zt_dlpack_specs(show, objects, 1, 0, specs, parts), wanted); \
+        REFUSED(zt_dlpack_specs(show, objects, 1, 0, specs, parts, &shapes), wanted); \
         shown = good;                                                      \
     } while (0)
     NOT_SHOWN(device, 0, ZT_ERR_ARGUMENT);
@@ -598,6 +607,11 @@ static void test_dlpack_specs(void) {
     NOT_SHOWN(bits, 0, ZT_ERR_UNKNOWN_DTYPE);
     NOT_SHOWN(lanes, 0, ZT_ERR_UNKNOWN_DTYPE);
     NOT_SHOWN(ndim, -1, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(ndim, 65, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(ndim, INT32_MAX, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(data, NULL, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(byte_offset, UINT64_MAX, ZT_ERR_ARGUMENT);
+    NOT_SHOWN(byte_offset, UINT64_MAX - (uintptr_t)values, ZT_ERR_ARGUMENT);
     NOT_SHOWN(ndim, INT32_MIN, ZT_ERR_ARGUMENT);
     NOT_SHOWN(shape, NULL, ZT_ERR_NULL);
     NOT_SHOWN(shape, negative, ZT_ERR_SHAPE);
@@ -606,7 +620,8 @@ static void test_dlpack_specs(void) {
     shown.strides = NULL;
     NOT_SHOWN(shape, huge, ZT_ERR_SHAPE);
 #undef NOT_SHOWN
-    CHECK_STATUS(zt_dlpack_specs(show, objects, 1, UINT64_MAX, specs, parts), ZT_OK);
+    CHECK_STATUS(zt_dlpack_specs(show, objects, 1, UINT64_MAX, specs, parts, &shapes), ZT_OK);
+    zt_buffer_free(shapes);
 }
 
 static void test_dlpack_tensors(void) {

@@ -65,13 +65,18 @@ def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bo
     An array that is contiguous, in C order and little-endian is not copied. `lasts` says whether it is the caller's: what
     was made for this call is not known again by its address, which will be somebody else's.
     """
+    base = array.base
+    # What another thread sets of the array is not seen in a view, nor what a subclass says of its memory and shape.
+    array = array.view() if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
     code = _dtypes.code_of_numpy(array.dtype)
     if code is None:
         raise UnsupportedTensorError(f"tensor {name!r} has elements of {array.dtype}, which a .zt file cannot hold")
     address: int = array.__array_interface__["data"][0]
     nbytes: int = array.nbytes
+    if base is not None and nbytes:
+        _check_extent(array, address, base, name)
     if array.flags.c_contiguous and array.dtype.byteorder != ">":
-        specs.add_component(address, nbytes, code, (address, nbytes) if lasts else None)
+        specs.add_component(address, nbytes, code, (address, nbytes) if lasts else None, array)
         return code
     try:
         packed = array.astype(array.dtype.newbyteorder("<"), order="C")
@@ -80,8 +85,27 @@ def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bo
     specs.keep(packed, nbytes)
     # The same view of the same memory packs to the same bytes.
     key = (address, array.shape, array.strides, array.dtype.str)
-    specs.add_component(packed.__array_interface__["data"][0], nbytes, code, key if lasts else None)
+    specs.add_component(packed.__array_interface__["data"][0], nbytes, code, key if lasts else None, array)
     return code
+
+
+def _check_extent(array: npt.NDArray[Any], address: int, base: Any, name: str) -> None:
+    """Refuse a view of an array whose memory was made shorter under it, by resize(refcheck=False)."""
+    # Of other owners, and of memory that an array was only told of, it is not known how long they are.
+    if not isinstance(base, np.ndarray) or not base.flags.owndata:
+        return
+    first, stop = address, address + array.nbytes
+    if not array.flags.c_contiguous:
+        steps = [(dim - 1) * stride for dim, stride in zip(array.shape, array.strides)]
+        first = address + sum(step for step in steps if step < 0)
+        stop = address + array.itemsize + sum(step for step in steps if step > 0)
+    own = base if type(base) is np.ndarray else np.ndarray.view(base, np.ndarray)
+    start = own.__array_interface__["data"][0]
+    if not start <= first <= stop <= start + base.nbytes:
+        raise UnsupportedTensorError(
+            f"tensor {name!r} is a view of an array that was resized under it and has {base.nbytes} bytes now; save it before, "
+            "or a copy() of it"
+        )
 
 
 def add_dense(specs: Specs, value: Any, name: str) -> None:

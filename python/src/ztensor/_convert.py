@@ -101,7 +101,7 @@ def convert(
         source.check_known()
         with Writer(dst, metadata=source.metadata(), threads=threads, fsync=fsync) as writer:
             # Numbers of blobs that several components share, as the writer takes them.
-            numbers: dict[Any, int] = {}
+            numbers: dict[Any, tuple[int, Any]] = {}
             done = 0
             for first, stop in source.batches():
                 # Only the generator holds the memory of what it read, so that it goes before more is read.
@@ -173,7 +173,7 @@ class _Source:
         if self.lens:
             yield first, len(self.lens)
 
-    def specs(self, first: int, stop: int, numbers: dict[Any, int]) -> Iterator[tuple[int, Specs, Any]]:
+    def specs(self, first: int, stop: int, numbers: dict[Any, tuple[int, Any]]) -> Iterator[tuple[int, Specs, Any]]:
         """Read tensors, and give what the writer is to add in one call each: the number of the first tensor, the tensors,
         and the attributes of one that has them, which is alone.
         """

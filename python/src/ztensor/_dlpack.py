@@ -7,6 +7,7 @@ take (another device, other strides, sparse tensors, an older torch) goes the wa
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,7 +53,7 @@ def _find() -> _Exchange | None:
             specs, tensors = library.zt_dlpack_specs, library.zt_dlpack_tensors
             specs.restype = tensors.restype = ctypes.c_int32
             size, pointer = ctypes.c_size_t, ctypes.c_void_p
-            specs.argtypes = [pointer, pointer, size, ctypes.c_uint64, pointer, pointer]
+            specs.argtypes = [pointer, pointer, size, ctypes.c_uint64, pointer, pointer, pointer]
             tensors.argtypes = [pointer, pointer, size, pointer, pointer, pointer]
             return _Exchange(view=words[5], wrap=words[4], specs=specs, tensors=tensors) if words[4] and words[5] else None
         table = words[1]
@@ -61,33 +62,72 @@ def _find() -> _Exchange | None:
 
 _exchange = _find()
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
+#: From so many tensors on, making objects of their storages is worth more care.
+_MANY = 1000
 _COMPLEX = [lib.ZT_COMPLEX64, lib.ZT_COMPLEX128]
 
 
-def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
-    """Structs of tensors and of their components, the names left out; None if any of them is no plain tensor.
+def specs_of(tensors: Sequence[Any], share_base: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[Any]] | None:
+    """Structs of tensors and of their components, the names left out, and what keeps alive all that they point to; None if
+    any of them is no plain tensor, or does not lie inside its storage.
 
-    They point to the tensors' own memory and shapes. Tensors that are the same memory carry the same number over
-    `share_base`.
+    They point to the tensors' own memory. Tensors that are the same memory carry the same number over `share_base`.
     """
     if _exchange is None or not set(map(type, tensors)) <= _PLAIN:
         return None
     # The C functions tell neither of this bit nor of that for conjugates, which only complex tensors have.
     if any(map(torch.Tensor.is_neg, tensors)):
         return None
-    objects = np.fromiter(tensors, object, len(tensors))
-    specs = np.zeros(len(tensors), _structs.TENSOR_SPEC)
-    components = np.zeros(len(tensors), _structs.COMPONENT_SPEC)
+    count = len(tensors)
+    objects = np.fromiter(tensors, object, count)
+    specs = np.zeros(count, _structs.TENSOR_SPEC)
+    components = np.zeros(count, _structs.COMPONENT_SPEC)
+    shapes = ffi.new("ZtBuffer **")
     try:
         status = _exchange.specs(
-            _exchange.view, _address(objects), len(tensors), share_base, _address(specs), _address(components)
+            _exchange.view,
+            _address(objects),
+            count,
+            share_base,
+            _address(specs),
+            _address(components),
+            _structs.address(shapes),
         )
+        if status:
+            return None
+        owners: list[Any] = [ffi.gc(shapes[0], lib.zt_buffer_free), tensors]
+        storages = _storages_of(tensors)
     except Exception:
         # torch raised it for a tensor that it cannot show. The way for any tensor says what is the matter.
         return None
-    if status or (np.isin(components["dtype"], _COMPLEX).any() and any(map(torch.Tensor.is_conj, tensors))):
+    if np.isin(components["dtype"], _COMPLEX).any() and any(map(torch.Tensor.is_conj, tensors)):
         return None
-    return specs, components
+    # A storage may have been freed or shortened under a tensor, or be another one by now, where another thread gave a tensor
+    # other data. The storages are held, so what lies inside them may be read.
+    sizes = components["len"]
+    begins = np.fromiter(map(torch.UntypedStorage.data_ptr, storages), np.uint64, count)
+    rooms = np.fromiter(map(len, storages), np.uint64, count)
+    offsets = components["data"] - begins
+    is_inside = (begins != 0) & (components["data"] >= begins) & (offsets <= rooms) & (sizes <= rooms - offsets)
+    if not (is_inside | (sizes == 0)).all():
+        return None
+    owners.append(storages)
+    return specs, components, owners
+
+
+def _storages_of(tensors: Sequence[Any]) -> list[Any]:
+    """The storages of tensors, as objects that keep them alive."""
+    if len(tensors) < _MANY:
+        return list(map(torch.Tensor.untyped_storage, tensors))
+    # torch keeps these objects with the storages, so that they are made once. Looking through all others for cycles again
+    # and again meanwhile, which have none, takes ten times as long as making them.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return list(map(torch.Tensor.untyped_storage, tensors))
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def tensors_of(reader: Any, batch: Any, count: int) -> tuple[list[Any], bool]:

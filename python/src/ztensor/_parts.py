@@ -33,8 +33,9 @@ class Specs:
         Bytes that `owners` take.
     """
 
-    def __init__(self, numbers: dict[Any, int] | None = None, taken: int = 0) -> None:
-        #: Numbers of memory that is stored once, by its key; None where nothing is shared.
+    def __init__(self, numbers: dict[Any, tuple[int, Any]] | None = None, taken: int = 0) -> None:
+        #: Numbers of memory that is stored once, by its key, each with an object that keeps that memory alive; None
+        #: where nothing is stored once.
         self.numbers = numbers
         #: Numbers that stand for other memory already.
         self.taken = taken
@@ -54,17 +55,24 @@ class Specs:
         self.owners: list[Any] = []
         self.made = 0
 
-    def add_component(self, address: int, nbytes: int, dtype: int, key: Any) -> None:
-        """Add the memory of a component. The same `key` stands for the same bytes, None for bytes of their own."""
+    def add_component(self, address: int, nbytes: int, dtype: int, key: Any, owner: Any = None) -> None:
+        """Add the memory of a component. The same `key` stands for the same bytes, None for bytes of their own.
+
+        A key that is made of an address is only right while the memory lives. So `owner`, which keeps the memory alive,
+        is held as long as the keys are, and at least until the component is written.
+        """
         self.addresses.append(address)
         self.sizes.append(nbytes)
         self.component_dtypes.append(dtype)
+        if owner is not None:
+            self.owners.append(owner)
         numbers = self.numbers
         if numbers is None or key is None or not nbytes:
             self.shares.append(0)
         else:
             # Numbered in the order in which they come up, so that the same calls write the same bytes.
-            self.shares.append(numbers.setdefault((key, dtype), self.taken + len(numbers) + 1))
+            number, _ = numbers.setdefault((key, dtype), (self.taken + len(numbers) + 1, owner))
+            self.shares.append(number)
 
     def keep(self, owner: Any, nbytes: int) -> None:
         """Keep a packed copy until it is written."""

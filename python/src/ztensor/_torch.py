@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ztensor import _dtypes, _sparse
 from ztensor._ffi import lib
 from ztensor._parts import Batch, Loaded, Specs
-from ztensor.errors import MissingDependencyError, UnsupportedTensorError
+from ztensor.errors import MissingDependencyError, UnsupportedTensorError, ZTensorError
 
 try:
     # Spelled twice, it is there for others to import with this module's message.
@@ -29,78 +31,269 @@ _CONSTRUCTORS = {
     lib.ZT_SPARSE_BSR: torch.sparse_bsr_tensor,
     lib.ZT_SPARSE_BSC: torch.sparse_bsc_tensor,
 }
+#: Entries whose order is looked at in one go.
+_ENTRIES = 1 << 20
 _INDEX_DTYPES = (torch.int32, torch.int64)
+
+
+#: Devices whose pointers are addresses: the same one is the same memory. For others ``data_ptr()`` may be 0, or a handle.
+_WITH_ADDRESSES = ("cpu", "cuda", "xpu")
+#: A tensor over the same storage, without a gradient, as one call that no transformation or mode takes part in.
+_alias = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+_no_dispatch = torch.Tensor.__torch_dispatch__
+
+
+@contextlib.contextmanager
+def _as_plain() -> Iterator[None]:
+    """Calls do what they do for plain tensors: no subclass's ``__torch_function__``, no torch.func transformation and no
+    FakeTensorMode takes part.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch._C.DisableTorchFunctionSubclass())
+        outside_transforms = getattr(torch._C, "_DisableFuncTorch", None)
+        if outside_transforms is not None:
+            stack.enter_context(outside_transforms())
+        if fake_mode() is not None:
+            from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+            stack.enter_context(unset_fake_temporarily())
+        yield
+
+
+def fake_mode() -> Any:
+    """The FakeTensorMode that is active; None if there is none."""
+    module = sys.modules.get("torch._subclasses.fake_tensor")
+    if module is None or not torch._C._len_torch_dispatch_stack():
+        return None
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    return next((mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, module.FakeTensorMode)), None)
+
+
+def is_uninitialized(tensor: torch.Tensor) -> bool:
+    """Whether it is a parameter or buffer of a lazy module that has no shape so far."""
+    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
 
 
 def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
     """Add a torch tensor.
 
     A dense one that is contiguous and on the CPU is not copied. Others are packed; what is on another device comes to
-    the CPU, a conjugate or negative bit is resolved.
+    the CPU, a conjugate or negative bit is resolved. All that is read later is held: it stays as it is now, even if
+    `tensor` gets other data meanwhile.
+
+    Raises
+    ------
+    UnsupportedTensorError
+        If it cannot be stored, or torch does not give its data.
     """
+    if is_uninitialized(tensor):
+        raise UnsupportedTensorError(
+            f"tensor {name!r} is an {type(tensor).__name__}, which has neither a shape nor data; run a batch through its "
+            "module first, or materialize(...) it"
+        )
+    with _as_plain(), _naming(tensor, name):
+        _add(specs, tensor, name)
+
+
+def on_cpu(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """A plain tensor on the CPU that has the values of a dense one."""
+    with _as_plain(), _naming(tensor, name):
+        alias = _alias(tensor)
+        if alias.layout is not torch.strided:
+            raise UnsupportedTensorError(f"tensor {name!r} has a component of the layout {alias.layout}; pass a dense tensor")
+        if not alias.is_cpu or _has_bits(alias):
+            return _pack(tensor, alias, name)
+        _locate(tensor, alias, name)
+        return alias
+
+
+def view_of(tensor: torch.Tensor) -> Any:
+    """What is the same for two tensors only if they are certainly the same view of the same memory; None for one without
+    memory of which that could be said. It is right for as long as the tensors live.
+    """
+    with contextlib.suppress(Exception), _as_plain():
+        if is_uninitialized(tensor) or tensor.layout is not torch.strided:
+            return None
+        if not tensor.numel() or not _is_certain(tensor):
+            return None
+        address = _locate(tensor, tensor, "")
+        bits = (tensor.is_conj(), tensor.is_neg())
+        return (str(tensor.device), address, tensor.dtype, tensor.shape, tensor.stride(), *bits)
+    return None
+
+
+def _is_certain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values are its memory's, at its address."""
+    return bool(type(tensor).__torch_dispatch__ == _no_dispatch) and tensor.device.type in _WITH_ADDRESSES
+
+
+def is_in_order(tensor: torch.Tensor) -> bool:
+    """Whether a plain tensor's elements lie in C order in memory of this process that its storage has."""
+    if not tensor.is_cpu or not tensor.is_contiguous() or _has_bits(tensor):
+        return False
+    with contextlib.suppress(UnsupportedTensorError), _as_plain():
+        return not tensor.numel() or bool(_locate(tensor, tensor, ""))
+    return False
+
+
+@contextlib.contextmanager
+def _naming(tensor: torch.Tensor, name: str) -> Iterator[None]:
+    """Make an error that names the tensor of whatever torch, or a tensor's own class, raises."""
+    try:
+        yield
+    except (ZTensorError, MemoryError):
+        raise
+    except Exception as err:
+        raise UnsupportedTensorError(f"{_without_memory(tensor, name)} ({type(err).__name__}: {err})") from err
+
+
+def _without_memory(tensor: torch.Tensor, name: str) -> UnsupportedTensorError:
+    """The error for a tensor that has no memory of its own, with a way out."""
+    kind = type(tensor)
+    functorch = getattr(torch._C, "_functorch", None)
+    if hasattr(kind, "full_tensor"):
+        way_out = "pass its full_tensor(), or the to_local() of each process"
+    elif kind.dequantize is not torch.Tensor.dequantize or "quant" in kind.__name__.lower():
+        way_out = "pass its dequantize(), or the tensors that it consists of"
+    elif kind.__name__ == "FakeTensor":
+        way_out = "it has a shape but no data to store"
+    elif kind.__name__ == "MaskedTensor":
+        way_out = "pass its get_data() and its get_mask(), or to_tensor(value)"
+    elif torch._is_functional_tensor(tensor) or (functorch and functorch.is_functorch_wrapped_tensor(tensor)):
+        way_out = "it belongs to a transformation of torch.func: save it outside of the transformed function"
+    else:
+        way_out = (
+            "pass a plain tensor of its values, or the tensors that it wraps: dequantize() gives one for a quantized "
+            "tensor, full_tensor() for a distributed one"
+        )
+    return UnsupportedTensorError(f"tensor {name!r} is a {kind.__name__} without memory of its own; {way_out}")
+
+
+def _has_bits(tensor: torch.Tensor) -> bool:
+    """Whether the values are the conjugates, or the negatives, of what is in memory."""
+    return tensor.is_conj() or tensor.is_neg()
+
+
+def _locate(tensor: torch.Tensor, alias: torch.Tensor, name: str) -> int:
+    """The address of the first element of `alias`, all of whose elements lie inside its storage; 0 if it is empty.
+
+    Raises
+    ------
+    UnsupportedTensorError
+        If some lie elsewhere, or there is no storage. It tells of `tensor`, which `alias` was made of.
+    """
+    try:
+        if not alias.numel():
+            return 0
+        storage = alias.untyped_storage()
+        base, size, address = storage.data_ptr(), storage.nbytes(), alias.data_ptr()
+    except Exception as err:
+        raise _without_memory(tensor, name) from err
+    steps = sum((dim - 1) * stride for dim, stride in zip(alias.shape, alias.stride()))
+    offset = alias.element_size() * alias.storage_offset()
+    end = offset + alias.element_size() * (steps + 1)
+    if end > size:
+        raise UnsupportedTensorError(
+            f"tensor {name!r} is a {type(tensor).__name__} that takes {end} bytes of a storage that has {size}: the storage "
+            "was freed or shortened under it; save it before, or a clone() of it"
+        )
+    if not base or address != base + offset:
+        raise _without_memory(tensor, name)
+    return address
+
+
+def _pack(tensor: torch.Tensor, alias: torch.Tensor, name: str) -> torch.Tensor:
+    """A contiguous copy on the CPU. Elements of one byte become uint8, since torch cannot copy every type of them."""
+    source = alias.view(torch.uint8) if alias.element_size() == 1 else alias
+    packed = source.to("cpu").resolve_conj().resolve_neg().contiguous()
+    if (packed.device.type, packed.layout, packed.dtype, packed.shape) != ("cpu", torch.strided, source.dtype, alias.shape):
+        raise _without_memory(tensor, name)
+    if not packed.is_contiguous() or _has_bits(packed):
+        raise _without_memory(tensor, name)
+    _locate(tensor, packed, name)
+    return packed
+
+
+def _add(specs: Specs, tensor: torch.Tensor, name: str) -> None:
     if tensor.is_nested:
         raise UnsupportedTensorError(f"tensor {name!r} is a nested tensor; store its parts, or to_padded_tensor(...) of it")
     if tensor.layout is torch.strided:
-        return specs.end_tensor(lib.ZT_DENSE, _add_component(specs, tensor, name), tensor.shape)
-    if tensor.layout is torch.sparse_coo:
-        if tensor.dense_dim():
+        code, shape = _add_component(specs, tensor, name)
+        return specs.end_tensor(lib.ZT_DENSE, code, shape)
+    if tensor.layout is not torch.sparse_coo and tensor.layout not in _LAYOUTS:
+        raise UnsupportedTensorError(
+            f"tensor {name!r} has the layout {tensor.layout}, which a .zt file cannot hold; pass its to_dense()"
+        )
+    whole = _alias(tensor)
+    if whole.layout is torch.sparse_coo:
+        if whole.dense_dim():
             raise UnsupportedTensorError(f"tensor {name!r} is a hybrid sparse tensor, with dense dimensions; store it dense")
         # Not coalesced, so that entries stay as they are.
-        parts: tuple[torch.Tensor, ...] = (tensor._values(), tensor._indices())
+        parts: tuple[torch.Tensor, ...] = (whole._values(), whole._indices())
         layout = lib.ZT_SPARSE_COO
     else:
-        found = _LAYOUTS.get(tensor.layout)
-        if found is None:
-            raise UnsupportedTensorError(f"tensor {name!r} has the layout {tensor.layout}, which a .zt file cannot hold")
-        if tensor.ndim != 2 or tensor.values().ndim not in (1, 3):
+        if whole.ndim != 2 or whole.values().ndim not in (1, 3):
             raise UnsupportedTensorError(
-                f"tensor {name!r} has batch or dense dimensions, of shape {tuple(tensor.shape)}; store each matrix"
+                f"tensor {name!r} has batch or dense dimensions, of shape {tuple(whole.shape)}; store each matrix"
             )
-        layout = found
+        layout = _LAYOUTS[whole.layout]
         if layout in _BY_COLUMN:
-            parts = (tensor.values(), tensor.row_indices(), tensor.ccol_indices())
+            parts = (whole.values(), whole.row_indices(), whole.ccol_indices())
         else:
-            parts = (tensor.values(), tensor.col_indices(), tensor.crow_indices())
+            parts = (whole.values(), whole.col_indices(), whole.crow_indices())
     if parts[0].ndim == 3:
         specs.blocksizes[len(specs.layouts)] = (int(parts[0].shape[1]), int(parts[0].shape[2]))
-    # The accessors make new tensors over the same memory.
-    specs.keep(parts, 0)
-    codes = [_add_component(specs, part, name) for part in parts]
-    return specs.end_tensor(layout, codes[0], tensor.shape, len(codes))
+    codes = [_add_component(specs, part, name)[0] for part in parts]
+    return specs.end_tensor(layout, codes[0], whole.shape, len(codes))
 
 
-def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> int:
-    """Add the memory of a dense tensor, and give the code of its element type."""
-    code = _dtypes.code_of_torch(tensor.dtype)
+def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> tuple[int, torch.Size]:
+    """Add the memory of a dense tensor. Returns the code of its element type, and its shape.
+
+    Only what is certainly the same bytes gets the same key: the same place of real memory, which is held, seen in the same
+    way, of no class that says itself what its values are.
+    """
+    # Another thread may give `tensor` other data; the alias keeps what is there now.
+    alias = _alias(tensor)
+    code = _dtypes.code_of_torch(alias.dtype)
     if code is None:
-        raise UnsupportedTensorError(f"tensor {name!r} has elements of {tensor.dtype}, which a .zt file cannot hold")
-    nbytes = tensor.nbytes
-    if tensor.is_cpu and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj():
-        address = tensor.data_ptr()
-        if nbytes and not address:
-            raise UnsupportedTensorError(f"tensor {name!r} is a {type(tensor).__name__} without memory of its own")
-        specs.add_component(address, nbytes, code, (address, nbytes))
-        return code
-    if tensor.device.type == "meta":
+        way_out = "; pass its dequantize(), or its int_repr() and scales" if alias.is_quantized else ""
+        raise UnsupportedTensorError(
+            f"tensor {name!r} has elements of {alias.dtype}, which a .zt file cannot hold{way_out}"
+        )
+    if alias.device.type == "meta":
         raise UnsupportedTensorError(f"tensor {name!r} is on the meta device: it has a shape but no data to store")
-    source = tensor.detach()
-    if source.element_size() == 1:
-        # torch cannot copy every type of a byte, but bytes it can.
-        source = source.view(torch.uint8)
-    packed = source.to("cpu").resolve_conj().resolve_neg().contiguous()
+    nbytes, shape = alias.nbytes, alias.shape
+    if type(tensor).__torch_dispatch__ != _no_dispatch and (shape, alias.dtype) != (tensor.shape, tensor.dtype):
+        # Its class gave a part of it.
+        raise _without_memory(tensor, name)
+    is_certain = _is_certain(tensor) and _is_certain(alias)
+    address = _locate(tensor, alias, name) if alias.is_cpu or is_certain else 0
+    if alias.is_cpu and alias.is_contiguous() and not _has_bits(alias):
+        specs.add_component(address, nbytes, code, (address, nbytes) if is_certain else None, alias)
+        return code, shape
+    packed = _pack(tensor, alias, name)
     specs.keep(packed, nbytes)
-    # The same view of the same memory packs to the same bytes.
-    view = (tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
-    specs.add_component(packed.data_ptr(), nbytes, code, (str(tensor.device), tensor.data_ptr(), view))
-    return code
+    view = (str(alias.device), address, shape, alias.stride(), alias.is_conj(), alias.is_neg())
+    specs.add_component(packed.data_ptr(), nbytes, code, view if is_certain else None, alias)
+    return code, shape
 
 
 def to_torch(batch: Batch, made: Sequence[Any] | None = None) -> list[torch.Tensor]:
     """Tensors over memory that was read.
 
     Each dense tensor has a storage of its own, of exactly its size; those that are the same memory share one. Those that
-    `made` holds were made already, the first of each memory among them.
+    `made` holds were made already, the first of each memory among them. Under FakeTensorMode they become fake tensors.
     """
+    mode = fake_mode()
+    if mode is None:
+        return _to_torch(batch, made)
+    with _as_plain():
+        return [mode.from_tensor(tensor, static_shapes=True) for tensor in _to_torch(batch, made)]
+
+
+def _to_torch(batch: Batch, made: Sequence[Any] | None) -> list[torch.Tensor]:
     described = batch.described
     buffers, memories, starts, sizes = batch.buffers, batch.memories, batch.starts, batch.sizes
     dense: dict[tuple[int, int, int, int], torch.Tensor] = {}
@@ -140,8 +333,9 @@ def _to_sparse(loaded: Loaded) -> torch.Tensor:
     shapes = _sparse.component_shapes(loaded)
     parts = [_flat(raw.buffer, raw.start, raw.nbytes, raw.dtype).view(shape) for raw, shape in zip(loaded.raws, shapes)]
     if loaded.layout == lib.ZT_SPARSE_COO:
+        indices = _index(parts[1], torch.int64)
         return torch.sparse_coo_tensor(
-            _index(parts[1], torch.int64), parts[0], loaded.shape, device="cpu", check_invariants=False
+            indices, parts[0], loaded.shape, device="cpu", check_invariants=False, is_coalesced=_ascends(indices)
         )
     values, indices, indptr = parts
     # torch wants both index arrays in one type, of 32 or 64 bits.
@@ -152,3 +346,15 @@ def _to_sparse(loaded: Loaded) -> torch.Tensor:
     )
 
 
+def _ascends(indices: torch.Tensor) -> bool:
+    """Whether coordinates of shape (ndim, nnz) are sorted and none is there twice, as in a coalesced tensor."""
+    for start in range(0, indices.shape[1] - 1, _ENTRIES):
+        part = indices[:, start : start + _ENTRIES + 1]
+        is_greater = torch.zeros(part.shape[1] - 1, dtype=torch.bool, device="cpu")
+        is_equal = ~is_greater
+        for row in part:
+            is_greater |= is_equal & (row[1:] > row[:-1])
+            is_equal &= row[1:] == row[:-1]
+        if not is_greater.all():
+            return False
+    return True

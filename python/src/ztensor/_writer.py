@@ -63,14 +63,7 @@ def adder() -> Callable[[Specs, Any, str], None]:
 
     def add(specs: Specs, value: Any, name: str) -> None:
         if tensor is not None and isinstance(value, tensor):
-            try:
-                add_torch(specs, value, name)
-            except (RuntimeError, ValueError) as err:
-                if isinstance(err, ZTensorError):
-                    raise
-                # Parameters that were not initialised, tensors inside torch.func: torch says no in its own words.
-                kind = type(value).__name__
-                raise UnsupportedTensorError(f"tensor {name!r} is a {kind} whose data torch does not give: {err}") from err
+            add_torch(specs, value, name)
         elif is_scipy_sparse is not None and is_scipy_sparse(value):
             add_scipy(specs, value, name)
         else:
@@ -253,7 +246,7 @@ class Writer:
     def _add_any(self, names: list[Any], values: list[Any], level: int) -> None:
         """Add tensors of any kinds."""
         add = adder()
-        numbers: dict[Any, int] = {}
+        numbers: dict[Any, tuple[int, Any]] = {}
         taken = self._numbers
         specs = Specs(numbers, taken)
         try:
@@ -281,7 +274,7 @@ class Writer:
             text = "\0".join(names).encode("utf-8")
         except (TypeError, UnicodeEncodeError):
             return False
-        tensors, components = found
+        tensors, components, owners = found
         text += b"\0"
         ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)
         if len(ends) != len(values):
@@ -296,7 +289,7 @@ class Writer:
             self._add_structs(tensors[start : start + _MAX_CALL], components[start:])
         self._count += len(values)
         self._nbytes += int(components["len"].sum())
-        del texts, components
+        del texts, components, owners
         return True
 
     def add_sparse_csr(
@@ -339,6 +332,11 @@ class Writer:
         specs = Specs()
         with self._naming_the_file():
             specs.names.append(encode_name(name))
+            tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+            if tensor is not None:
+                from ztensor._torch import on_cpu
+
+                components = tuple(on_cpu(part, name) if isinstance(part, tensor) else part for part in components)
             _sparse.add_sparse(specs, layout, components, shape, name)
         self._add(specs, compression_level(compress))
 

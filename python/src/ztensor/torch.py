@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ztensor import _dtypes
+from ztensor import _dtypes, _lazy
 from ztensor._ffi import lib
 from ztensor._call import Fsync, Mode
 from ztensor._reader import Reader
-from ztensor._torch import torch
+from ztensor._torch import fake_mode, is_uninitialized, torch, view_of
 from ztensor._writer import save_to_bytes, save_to_file
 from ztensor.errors import ArgumentError, UnsupportedTensorError
 
@@ -39,7 +39,8 @@ def save_file(
     Parameters
     ----------
     tensors : mapping of str to torch.Tensor
-        Dense or sparse, on any device, in any memory layout. It is not changed.
+        Dense or sparse, on any device, in any memory layout. It is not changed. Tensors that are certainly the same bytes are
+        stored once. Their values must not change before the call returns; a tensor may be given other data (``tensor.data``).
     filename : str or os.PathLike
     metadata : mapping, optional
         The file's own key-values; ``ztensor.Reader(filename).file_metadata`` gives them back.
@@ -53,7 +54,8 @@ def save_file(
     Raises
     ------
     UnsupportedTensorError
-        If a tensor cannot be stored; the message names it.
+        If a tensor cannot be stored; the message names it. That is so for tensors without memory of their own, such as
+        distributed, quantized, masked and fake ones, and for views of a storage that was freed or shortened.
     FileError
         If the file cannot be written; what stood under its name stays.
     """
@@ -70,7 +72,8 @@ def load_file(
 ) -> dict[str, torch.Tensor]:
     """Load all tensors of a file, in the order written.
 
-    Each tensor has a storage of its own, of exactly its size; those that were stored once share one.
+    Each tensor has a storage of its own, of exactly its size; those that were stored once share one. The storages cannot be
+    resized; a ``clone()`` can. Under FakeTensorMode the tensors are fake, and only sparse ones are read.
 
     Parameters
     ----------
@@ -139,7 +142,9 @@ def save_model(
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             raise UnsupportedTensorError(f"the state {name!r} is a {type(tensor).__name__}, not a tensor")
-        if not force_contiguous and tensor.layout == torch.strided and not tensor.is_contiguous():
+        if force_contiguous or is_uninitialized(tensor) or tensor.layout != torch.strided:
+            continue
+        if not tensor.is_contiguous():
             raise ArgumentError(f"tensor {name!r} is not contiguous, and force_contiguous is False")
     save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync)
 
@@ -150,21 +155,28 @@ def load_model(
     strict: bool = True,
     device: Device = "cpu",
     *,
+    assign: bool = False,
     mode: Mode = "mmap",
     verify: bool = False,
     threads: int | None = None,
 ) -> tuple[list[str], list[str]]:
     """Load a file into a model, as ``model.load_state_dict`` does.
 
+    Values are read straight into the model's parameters and buffers, or 32 MiB at a time where those are on another device,
+    of another type or not contiguous: there is no second copy of the model.
+
     Parameters
     ----------
     model : torch.nn.Module
-        Its parameters and buffers get the file's values.
+        Its parameters and buffers get the file's values. Lazy ones get their shapes from the file.
     filename : str or os.PathLike
     strict : bool, default True
         Raise a RuntimeError unless the file's names are exactly the model's. Of names that the model ties, one is enough.
     device : str, int or torch.device
-        Where the file is loaded to before it is copied into the model.
+        Where the file's tensors are, for hooks that look at them, and for `assign`.
+    assign : bool, default False
+        Make the loaded tensors the model's parameters and buffers, instead of copying into those that it has. A model on the
+        meta device needs it, since it has no memory to copy to.
     mode, verify, threads
         Those of :class:`ztensor.Reader`, and so are the exceptions.
 
@@ -172,31 +184,76 @@ def load_model(
     -------
     missing, unexpected : list of str
         Names that the file lacks, and names that the model lacks.
+
+    Raises
+    ------
+    ArgumentError
+        If a parameter or buffer of the file's is on the meta device, and `assign` is False.
+    RuntimeError
+        If names or shapes do not fit. What does is loaded then, as by ``load_state_dict``.
+    ZTensorError
+        If the file cannot be read. Some of the model may have been loaded by then.
     """
-    tensors = load_file(filename, device, mode=mode, verify=verify, threads=threads)
-    tied: dict[Any, str] = {}
-    state = model.state_dict()
-    for name, tensor in state.items():
-        if name in tensors and (key := _memory_of(tensor)):
-            tied.setdefault(key, name)
-    for name, tensor in state.items():
-        if name not in tensors and (same := tied.get(_memory_of(tensor))):
-            tensors[name] = tensors[same]
-    missing, unexpected = model.load_state_dict(tensors, strict=strict)
+    target = _device(device)
+    with Reader(filename, mode=mode, verify=verify, threads=threads) as reader:
+        state = model.state_dict(keep_vars=True)
+        if not assign:
+            for name, tensor in state.items():
+                if name in reader and isinstance(tensor, torch.Tensor) and tensor.is_meta and fake_mode() is None:
+                    raise ArgumentError(
+                        f"the model's {name!r} is on the meta device, which has no memory to copy values to: pass assign=True, or "
+                        "give the model memory first, by model.to_empty(device=...)"
+                    )
+        source = None
+        if assign or target.type == "meta" or fake_mode() is not None:
+            tensors = _load(reader, device)
+        else:
+            # torch says what is the matter with a device that is not there.
+            torch.empty(0, device=target)
+            source = _lazy.Source(reader, target)
+            tensors = source.tensors()
+        _add_tied_names(state, tensors)
+        try:
+            missing, unexpected = model.load_state_dict(tensors, strict=strict, assign=assign)
+        except RuntimeError as err:
+            if source is not None and source.error is not None:
+                raise source.error from err
+            raise
+        if source is not None and source.error is not None:
+            raise source.error
     return missing, unexpected
 
 
-def _memory_of(tensor: Any) -> Any:
-    """What is the same for tensors that are the same view of the same memory; None for one without memory."""
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or not tensor.data_ptr():
-        return None
-    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+def _add_tied_names(state: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Give a model's names that the file lacks the file's tensor of another name, if the model ties the two."""
+    tied: dict[Any, str] = {}
+    for name, tensor in state.items():
+        if name in tensors:
+            for key in _keys_of(tensor):
+                tied.setdefault(key, name)
+    for name, tensor in state.items():
+        if name not in tensors:
+            same = next((tied[key] for key in _keys_of(tensor) if key in tied), None)
+            if same is not None:
+                tensors[name] = tensors[same]
+
+
+def _keys_of(tensor: Any) -> list[Any]:
+    """What two tensors have in common only if they are one, or certainly the same view of the same memory."""
+    if not isinstance(tensor, torch.Tensor):
+        return []
+    view = view_of(tensor)
+    return [id(tensor)] if view is None else [id(tensor), view]
+
+
+def _device(device: Device) -> torch.device:
+    return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
 
 
 def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
-    target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    if target.type == "meta":
-        return _load_meta(reader)
+    target = _device(device)
+    if target.type == "meta" or fake_mode() is not None:
+        return _load_without_data(reader, target)
     tensors: dict[str, torch.Tensor] = reader._load_all("torch")
     if target.type == "cpu":
         return tensors
@@ -207,6 +264,7 @@ def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
         if tensor.layout != torch.strided or not tensor.numel():
             found[name] = tensor.to(target)
             continue
+        # All of them are plain, in memory of this process, and held.
         key = (tensor.data_ptr(), tensor.dtype, tensor.numel())
         if key not in moved:
             moved[key] = tensor.to(target)
@@ -214,19 +272,27 @@ def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
     return found
 
 
-def _load_meta(reader: Reader) -> dict[str, torch.Tensor]:
-    """Tensors of the right shape and type, without data. Those that were stored once share a storage."""
+def _load_without_data(reader: Reader, device: torch.device) -> dict[str, torch.Tensor]:
+    """Tensors of the right shape and type, on the meta device or under FakeTensorMode. Those that were stored once share a
+    storage. Of sparse ones, which are fake only, the components are read.
+    """
     found = {}
     described = reader._describe_all()
-    shared: dict[tuple[int, int], torch.Tensor] = {}
-    # Of the sparse ones, which have more components than one, the first is the end.
-    for name, layout, dtype, shape, share in zip(
-        described.names, described.layouts, described.dtypes, described.shapes, reader._shares()
+    aliases = reader._shares()
+    made_once: dict[tuple[int, int], torch.Tensor] = {}
+    part = 0
+    for name, layout, dtype, shape, count in zip(
+        described.names, described.layouts, described.dtypes, described.shapes, described.counts
     ):
+        alias = aliases[part] if count else 0
+        part += count
         if not dtype:
             raise UnsupportedTensorError(f"tensor {name!r} has an element type that is not known")
         if layout != lib.ZT_DENSE:
-            raise UnsupportedTensorError(f"tensor {name!r} is sparse, and sparse tensors cannot be on the meta device")
-        made = torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device="meta")
-        found[name] = shared.setdefault((share, dtype), made).view(shape) if share else made
+            if fake_mode() is None or device.type == "meta":
+                raise UnsupportedTensorError(f"tensor {name!r} is sparse, and sparse tensors cannot be on the meta device")
+            found[name] = reader.read_tensor(name, to="torch").to(device)
+            continue
+        made = torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device=device)
+        found[name] = made_once.setdefault((alias, dtype), made).view(shape) if alias else made
     return found

@@ -1,0 +1,196 @@
+"""Tensors of an open file that are read when a model takes their values, straight into its parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ztensor import _dtypes
+from ztensor._call import check
+from ztensor._ffi import ffi, lib
+from ztensor._metadata import Description
+from ztensor._reader import Reader, converter
+from ztensor._torch import is_in_order, torch
+
+#: Bytes that are decoded at a time where they cannot be decoded in place.
+_SLICE = 32 * 1024 * 1024
+#: Tensors of less than this are read together with those that follow them in the file, up to so many bytes in all.
+_SMALL = 2 * 1024 * 1024
+_GROUP = 16 * 1024 * 1024
+
+_COPY = torch.Tensor.copy_
+#: What can be said of a tensor without its values.
+_ATTRIBUTES = ("shape", "dtype", "device", "layout", "ndim", "is_meta", "is_cpu", "is_cuda", "is_sparse", "is_nested", "requires_grad")
+_METHODS = ("size", "dim", "numel", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__")
+_WITHOUT_VALUES = {getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES} | {getattr(torch.Tensor, name) for name in _METHODS}
+
+
+class Source:
+    """An open file whose dense tensors a model takes one after the other."""
+
+    def __init__(self, reader: Reader, device: torch.device) -> None:
+        self.reader = reader
+        self.handle = reader._handle()
+        self.device = device
+        #: The first error of reading. A model's own code may turn it into another one, or keep it for itself.
+        self.error: Exception | None = None
+        #: Small tensors: the group of each, by its number, and the group that was read last.
+        self._groups: dict[int, list[Description]] = {}
+        self._group: list[Description] = []
+        self._read: dict[int, torch.Tensor] = {}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors of the file, those that are not dense read already."""
+        found: dict[str, Any] = {}
+        others = []
+        group: list[Description] = []
+        size = 0
+        for number in range(len(self.reader)):
+            one = Description(self.handle, number)
+            if one.layout != lib.ZT_DENSE or not one.dtype:
+                others.append(one)
+                found[one.name] = None
+                continue
+            made = found[one.name] = FileTensor(self, one)
+            if made.nbytes < _SMALL:
+                if size + made.nbytes > _GROUP:
+                    group, size = [], 0
+                group.append(one)
+                size += made.nbytes
+                self._groups[number] = group
+        if others:
+            read = converter("torch")(self.reader._load(self.handle, others, None))
+            for one, tensor in zip(others, read):
+                found[one.name] = tensor.to(self.device)
+        return found
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            if self.error is None:
+                self.error = err
+            raise
+
+    def read(self, described: Description) -> torch.Tensor:
+        """A tensor of its own, where the file is to be loaded to."""
+        with self._noting():
+            return converter("torch")(self.reader._load(self.handle, [described], None))[0].to(self.device)
+
+    def copy(self, described: Description, target: torch.Tensor) -> None:
+        """Set the values of a plain tensor of the same shape, on any device, of any type and strides."""
+        with self._noting(), torch.no_grad():
+            group = self._groups.get(described.number)
+            if group is not None:
+                # A model mostly takes tensors in the order of the file.
+                if group is not self._group:
+                    self._read.clear()
+                    read = converter("torch")(self.reader._load(self.handle, group, None))
+                    self._group, self._read = group, {one.number: tensor for one, tensor in zip(group, read)}
+                _COPY(target, self._read[described.number])
+            elif is_in_order(target) and target.dtype == _dtypes.torch_dtype(described.dtype):
+                # Nothing is copied, but torch counts it as written to, and refuses it as ever.
+                _COPY(target[:0], target[:0])
+                targets = ffi.new("ZtTarget *", (described.number, 0, ffi.cast("void *", target.data_ptr()), target.nbytes))
+                check(lib.zt_reader_read_into(self.handle, targets, 1, lib.ZT_VERIFY_AS_OPENED))
+            else:
+                self._copy_slices(described, target.view(-1) if target.is_contiguous() else target)
+
+    def _copy_slices(self, described: Description, target: torch.Tensor) -> None:
+        itemsize = _dtypes.BY_CODE[described.dtype].itemsize
+        staging = np.empty(min(_SLICE, itemsize * target.numel()), np.uint8)
+        values = torch.from_numpy(staging).view(_dtypes.torch_dtype(described.dtype))
+        self._copy_rows(described, target, 0, ffi.from_buffer(staging), values)
+
+    def _copy_rows(self, described: Description, target: torch.Tensor, first: int, memory: Any, values: torch.Tensor) -> None:
+        """Set part of a tensor's values, from element `first` on: as many rows at a time as `memory` has room for, or else
+        each row in parts. `values` is that memory as a tensor.
+        """
+        count = target.numel()
+        if not count:
+            return
+        row = count // target.shape[0] if target.ndim else 1
+        rows = len(values) // row
+        if target.ndim and target.shape[0] > rows:
+            for start in range(0, target.shape[0], rows or 1):
+                part = target[start : start + rows] if rows else target[start]
+                self._copy_rows(described, part, first + start * row, memory, values)
+            return
+        size = count * _dtypes.BY_CODE[described.dtype].itemsize
+        check(
+            lib.zt_reader_read_range_into(
+                self.handle, described.number, 0, first, count, lib.ZT_VERIFY_AS_OPENED, memory, size
+            )
+        )
+        _COPY(target, values[:count].view(target.shape))
+
+
+class FileTensor(torch.Tensor):
+    """A dense tensor of an open file. ``copy_`` from it reads the file into the target; for anything else that asks for its
+    values it becomes a tensor of its own.
+    """
+
+    _source: Source
+    _described: Description
+    _values: torch.Tensor | None
+
+    @staticmethod
+    def __new__(cls, source: Source, described: Description) -> FileTensor:
+        dtype = _dtypes.torch_dtype(described.dtype)
+        made: FileTensor = torch.Tensor._make_wrapper_subclass(cls, described.shape, dtype=dtype, device=source.device)
+        made._source, made._described, made._values = source, described, None
+        return made
+
+    def values_of_file(self) -> torch.Tensor:
+        """The tensor that this one stands for."""
+        if self._values is None:
+            self._values = self._source.read(self._described)
+        return self._values
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _WITHOUT_VALUES:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        if func is _COPY and not kwargs and len(args) == 2 and _takes_values(*args):
+            target, source = args
+            source._source.copy(source._described, target)
+            return target
+        return func(*_with_values(args), **_with_values(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*_with_values(args), **_with_values(kwargs or {}))
+
+
+def _with_values(found: Any) -> Any:
+    """Arguments with the tensors that those of a file stand for."""
+    if isinstance(found, FileTensor):
+        return found.values_of_file()
+    if type(found) in (list, tuple):
+        return type(found)(map(_with_values, found))
+    if type(found) is dict:
+        return {key: _with_values(value) for key, value in found.items()}
+    return found
+
+
+def _takes_values(target: Any, source: Any) -> bool:
+    """Whether the values of a file's tensor may be read into `target` part by part, to the same end as copied from a whole."""
+    return (
+        type(target) in (torch.Tensor, torch.nn.Parameter)
+        and isinstance(source, FileTensor)
+        and source._values is None
+        and target.layout is torch.strided
+        and target.shape == source.shape
+        and not target.is_meta
+        and not target.is_conj()
+        and not target.is_neg()
+        and not target.is_inference()
+        and not (torch.is_grad_enabled() and target.requires_grad)
+        and not torch._C._len_torch_dispatch_stack()
+    )
