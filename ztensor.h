@@ -707,7 +707,8 @@ const char *zt_filter_name(ZtFilter filter);
 
 /**
  * Map the file: bytes come in when they are touched. This is the default. If somebody truncates the file
- * meanwhile, touching what was cut off ends the process with SIGBUS.
+ * meanwhile, touching what was cut off ends the process with SIGBUS. A file that the system refuses to map is read as with
+ * ZT_READ_OWNED.
  */
 #define ZT_READ_MMAP 0
 
@@ -1144,7 +1145,12 @@ ZtStatus zt_reader_read_stored(const ZtReader *reader,
  * Reads tensors, all components of each, in one call and on several threads.
  *
  * `tensors` holds `count` numbers of tensors; NULL with a `count` of 0 stands for all tensors of the file. Components
- * that are the same blob, as tied weights are, share their memory; raw data of a mapped file is not copied.
+ * that are the same blob, as tied weights are, share their memory; raw data of a mapped file is not copied. Every block of memory
+ * is returned to the system when nothing refers to it any more, so components of 1 MiB or more have a block each, unless there
+ * are thousands of them, and smaller ones share blocks of up to 4 MiB.
+ *
+ * Mapped data takes memory only for pages that are written to. What cannot be allocated is ZT_ERR_MEMORY: read fewer tensors in
+ * one call.
  *
  * Ownership: the caller frees `*out_batch` with zt_batch_free(), before or after the reader.
  * Threads: any.

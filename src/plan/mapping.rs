@@ -55,6 +55,8 @@ struct Group {
     file: u16,
     start: u64,
     end: u64,
+    /// Bytes of its components.
+    total: u64,
     is_single: bool,
     last: Extent,
     /// The first and the last of its components, in file order.
@@ -64,8 +66,9 @@ struct Group {
 impl Group {
     fn new(position: usize, extent: Extent, grouping: Grouping) -> Self {
         let Extent { file, start, end } = extent;
-        let is_single = end - start >= grouping.single_from;
-        Self { file, start, end, is_single, last: extent, positions: (position, position) }
+        let total = end - start;
+        let is_single = total >= grouping.single_from;
+        Self { file, start, end, total, is_single, last: extent, positions: (position, position) }
     }
 
     /// Adds a component that begins at or after the last one, unless it belongs elsewhere. Components that overlap in part are
@@ -84,6 +87,7 @@ impl Group {
                 return false;
             }
             self.end = end;
+            self.total += len;
             self.last = extent;
         }
         self.positions.1 = position;
@@ -96,7 +100,14 @@ impl Group {
     }
 }
 
-/// Groups, and how many of them one mapping holds.
+/// Whether neighbouring groups are worth a mapping: reading costs less if there is little of them, or much padding between.
+fn is_worthwhile(groups: &[Group]) -> bool {
+    let (Some(first), Some(last)) = (groups.first(), groups.last()) else { return false };
+    let total: u64 = groups.iter().map(|group| group.total).sum();
+    total >= LARGE_BLOB && total >= (last.end - first.start) / 2
+}
+
+/// Groups, and which of them one mapping holds.
 struct Groups {
     groups: Vec<Group>,
     mappings: Vec<Range<usize>>,
@@ -173,13 +184,16 @@ impl<'p, 'a, 's, F: Fn(&Wanted<'_>) -> &'s Source> Candidates<'p, 'a, F> {
         let mut first = 0;
         for at in 1..=groups.len() {
             let goes_on = groups.get(at).is_some_and(|next| groups[at - 1].is_before(next, grouping));
-            if !goes_on {
-                // To read a few bytes costs less than to map them.
-                if groups[at - 1].end - groups[first].start >= LARGE_BLOB {
-                    room::push(&mut mappings, first..at)?;
-                }
-                first = at;
+            if goes_on {
+                continue;
             }
+            if is_worthwhile(&groups[first..at]) {
+                room::push(&mut mappings, first..at)?;
+            } else {
+                let alone = (first..at).map(|one| one..one + 1);
+                room::extend(&mut mappings, alone.filter(|one| is_worthwhile(&groups[one.clone()])))?;
+            }
+            first = at;
         }
         Ok(Groups { groups, mappings })
     }
