@@ -17,7 +17,7 @@ from ztensor._reader import Reader, converter
 from ztensor._torch import is_in_order, torch
 
 #: Bytes that are decoded at a time where they cannot be decoded in place.
-_SLICE = 32 * 1024 * 1024
+_SLICE = 16 * 1024 * 1024
 #: Tensors of less than this are read together with those that follow them in the file, up to so many bytes in all.
 _SMALL = 2 * 1024 * 1024
 _GROUP = 16 * 1024 * 1024
