@@ -94,6 +94,24 @@ def random_tensor(name: str, shape: Any, rng: np.random.Generator) -> Any:
     return torch.from_numpy(raw).view(dtype).reshape(tuple(shape))
 
 
+def has_lazy_tensors() -> bool:
+    """Whether torch has a device whose tensors have no addresses; it is set up once a process."""
+    global _has_lazy_tensors
+    if _has_lazy_tensors is None:
+        try:
+            import torch._lazy
+            import torch._lazy.ts_backend
+
+            torch._lazy.ts_backend.init()
+            _has_lazy_tensors = True
+        except (ImportError, RuntimeError, AttributeError):
+            _has_lazy_tensors = False
+    return _has_lazy_tensors
+
+
+_has_lazy_tensors: bool | None = None
+
+
 def flip(path: Any, offset: int) -> None:
     """Turn over one bit of the byte at an offset."""
     with open(path, "r+b") as file:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import assert_same, assert_same_tensor, run_python
+from support import assert_same, assert_same_tensor, has_lazy_tensors, run_python
 
 import ztensor
 import ztensor.numpy
@@ -20,15 +20,6 @@ from ztensor import UnsupportedTensorError, Writer
 torch = pytest.importorskip("torch")
 
 import ztensor.torch as ztt  # noqa: E402
-
-try:
-    import torch._lazy
-    import torch._lazy.ts_backend
-
-    torch._lazy.ts_backend.init()
-    HAS_LAZY = True
-except (ImportError, RuntimeError, AttributeError):
-    HAS_LAZY = False
 
 
 class Plain(torch.Tensor):
@@ -113,7 +104,7 @@ VIEWS: list[Callable[[Any], Any]] = [
     lambda t: torch.complex(t, t).conj(),
     lambda t: torch.complex(t, t).conj().imag,
 ]
-if HAS_LAZY:
+if has_lazy_tensors():
     VIEWS += [lambda t: t.clone().to("lazy"), lambda t: t.view(4, 6).clone().to("lazy").t()]
 
 

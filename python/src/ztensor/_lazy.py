@@ -17,15 +17,18 @@ from ztensor._reader import Reader, converter
 from ztensor._torch import is_in_order, torch
 
 #: Bytes that are decoded at a time where they cannot be decoded in place.
-_SLICE = 32 * 1024 * 1024
+_SLICE = 16 * 1024 * 1024
 #: Tensors of less than this are read together with those that follow them in the file, up to so many bytes in all.
 _SMALL = 2 * 1024 * 1024
 _GROUP = 16 * 1024 * 1024
 
 _COPY = torch.Tensor.copy_
 #: What can be said of a tensor without its values.
-_ATTRIBUTES = ("shape", "dtype", "device", "layout", "ndim", "is_meta", "is_cpu", "is_cuda", "is_sparse", "is_nested", "requires_grad")
-_METHODS = ("size", "dim", "numel", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__")
+_ATTRIBUTES = [
+    *("shape", "dtype", "device", "layout", "ndim", "itemsize", "nbytes", "requires_grad", "is_leaf", "grad_fn"),
+    *("is_meta", "is_cpu", "is_cuda", "is_sparse", "is_nested", "is_quantized"),
+]
+_METHODS = ["size", "dim", "numel", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__"]
 _WITHOUT_VALUES = {getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES} | {getattr(torch.Tensor, name) for name in _METHODS}
 
 
@@ -55,12 +58,13 @@ class Source:
                 others.append(one)
                 found[one.name] = None
                 continue
-            made = found[one.name] = FileTensor(self, one)
-            if made.nbytes < _SMALL:
-                if size + made.nbytes > _GROUP:
+            found[one.name] = FileTensor(self, one)
+            nbytes = one.tensor.len
+            if nbytes < _SMALL:
+                if size + nbytes > _GROUP:
                     group, size = [], 0
                 group.append(one)
-                size += made.nbytes
+                size += nbytes
                 self._groups[number] = group
         if others:
             read = converter("torch")(self.reader._load(self.handle, others, None))
@@ -80,7 +84,8 @@ class Source:
     def read(self, described: Description) -> torch.Tensor:
         """A tensor of its own, where the file is to be loaded to."""
         with self._noting():
-            return converter("torch")(self.reader._load(self.handle, [described], None))[0].to(self.device)
+            found: torch.Tensor = converter("torch")(self.reader._load(self.handle, [described], None))[0]
+            return found.to(self.device)
 
     def copy(self, described: Description, target: torch.Tensor) -> None:
         """Set the values of a plain tensor of the same shape, on any device, of any type and strides."""
@@ -137,20 +142,20 @@ class FileTensor(torch.Tensor):
 
     _source: Source
     _described: Description
-    _values: torch.Tensor | None
+    _made: torch.Tensor | None
 
     @staticmethod
     def __new__(cls, source: Source, described: Description) -> FileTensor:
         dtype = _dtypes.torch_dtype(described.dtype)
         made: FileTensor = torch.Tensor._make_wrapper_subclass(cls, described.shape, dtype=dtype, device=source.device)
-        made._source, made._described, made._values = source, described, None
+        made._source, made._described, made._made = source, described, None
         return made
 
     def values_of_file(self) -> torch.Tensor:
         """The tensor that this one stands for."""
-        if self._values is None:
-            self._values = self._source.read(self._described)
-        return self._values
+        if self._made is None:
+            self._made = self._source.read(self._described)
+        return self._made
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -164,7 +169,7 @@ class FileTensor(torch.Tensor):
         return func(*_with_values(args), **_with_values(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return func(*_with_values(args), **_with_values(kwargs or {}))
 
 
@@ -184,7 +189,7 @@ def _takes_values(target: Any, source: Any) -> bool:
     return (
         type(target) in (torch.Tensor, torch.nn.Parameter)
         and isinstance(source, FileTensor)
-        and source._values is None
+        and source._made is None
         and target.layout is torch.strided
         and target.shape == source.shape
         and not target.is_meta

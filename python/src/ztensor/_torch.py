@@ -72,7 +72,7 @@ def fake_mode() -> Any:
 
 def is_uninitialized(tensor: torch.Tensor) -> bool:
     """Whether it is a parameter or buffer of a lazy module that has no shape so far."""
-    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
+    return bool(torch.nn.parameter.is_lazy(tensor))
 
 
 def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
@@ -99,7 +99,7 @@ def add_torch(specs: Specs, tensor: torch.Tensor, name: str) -> None:
 def on_cpu(tensor: torch.Tensor, name: str) -> torch.Tensor:
     """A plain tensor on the CPU that has the values of a dense one."""
     with _as_plain(), _naming(tensor, name):
-        alias = _alias(tensor)
+        alias: torch.Tensor = _alias(tensor)
         if alias.layout is not torch.strided:
             raise UnsupportedTensorError(f"tensor {name!r} has a component of the layout {alias.layout}; pass a dense tensor")
         if not alias.is_cpu or _has_bits(alias):

@@ -162,7 +162,7 @@ def load_model(
 ) -> tuple[list[str], list[str]]:
     """Load a file into a model, as ``model.load_state_dict`` does.
 
-    Values are read straight into the model's parameters and buffers, or 32 MiB at a time where those are on another device,
+    Values are read straight into the model's parameters and buffers, or 16 MiB at a time where those are on another device,
     of another type or not contiguous: there is no second copy of the model.
 
     Parameters
