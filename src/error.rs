@@ -1,5 +1,6 @@
 //! What can go wrong, where it went wrong, and the number by which C and Python know it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -135,7 +136,7 @@ pub enum Cause {
     #[error("cannot {action}: {source}")]
     Io {
         /// What was tried.
-        action: &'static str,
+        action: Cow<'static, str>,
         /// What the operating system answered.
         source: io::Error,
     },
@@ -219,8 +220,8 @@ impl Error {
     }
 
     /// An error of the operating system; `action` completes "cannot ...".
-    pub(crate) fn io(action: &'static str, source: io::Error) -> Self {
-        Cause::Io { action, source }.into()
+    pub(crate) fn io(action: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        Cause::Io { action: action.into(), source }.into()
     }
 
     /// Names the file, unless a more exact place was named before.

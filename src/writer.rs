@@ -34,15 +34,33 @@ const CHECKED_AHEAD: usize = 4 * 1024 * 1024;
 pub const MAX_LEVEL: i32 = 22;
 
 /// How a file is written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// Threads that compress and checksum; 0 for as many as the machine has. The file is the same for any
     /// number.
     pub threads: usize,
     /// When the file is flushed to the disk.
     pub fsync: Fsync,
+    /// Whether the file is written beside its destination and renamed when it is whole, which is the default.
+    ///
+    /// If false, the destination itself is written. That is for files that cannot be replaced by a rename: mount points,
+    /// and filesystems that cannot rename. It costs all protection:
+    ///
+    /// - A save that fails, a process that is killed, or a power cut leaves an incomplete file, and the old one is lost.
+    /// - Processes that read or map the old file see it change, and one that touches a page that is gone ends by SIGBUS.
+    ///   A file that this process has mapped is refused.
+    ///
+    /// The destination is emptied at the first write, which may come as late as [`Writer::finish`]. Dropping an unfinished
+    /// writer removes the file only if this writer created it.
+    pub atomic: bool,
     /// The file's own key-values.
     pub metadata: Metadata,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { threads: 0, fsync: Fsync::default(), atomic: true, metadata: Metadata::new() }
+    }
 }
 
 /// A component to be written.
@@ -131,7 +149,7 @@ impl Writer {
         let path = path.as_ref();
         let label = path.display().to_string();
         metadata::check(&options.metadata, "metadata")
-            .and_then(|()| Sink::create(path, options.fsync))
+            .and_then(|()| Sink::create(path, options.fsync, options.atomic))
             .and_then(|sink| Self::new(sink, label, options))
             .map_err(|err| err.in_path(path))
     }

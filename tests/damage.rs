@@ -82,6 +82,7 @@ fn file() -> Vec<u8> {
         threads: 1,
         fsync: Fsync::Never,
         metadata: Metadata::from([("answer".to_owned(), Value::Int(42))]),
+        ..WriteOptions::default()
     })
     .unwrap();
     let tied = (&specs[1], "tied");

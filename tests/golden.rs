@@ -248,7 +248,7 @@ fn write_new_golden_files() {
     fs::create_dir_all(directory()).unwrap();
     let mut written = Vec::new();
     for file in files() {
-        let options = WriteOptions { threads: 1, fsync: Fsync::Never, metadata: file.metadata };
+        let options = WriteOptions { threads: 1, fsync: Fsync::Never, atomic: true, metadata: file.metadata };
         let mut writer = Writer::memory(options).unwrap();
         for golden in &file.tensors {
             let components: Vec<_> = golden

@@ -88,7 +88,7 @@ const GROUPS: &[Group] = &[
         "writing",
         "Writing a file",
         "Create, add, finish, free.",
-        &["ZT_FSYNC_*", "ZtComponentSpec", "ZtTensorSpec", "zt_writer_*"],
+        &["ZT_FSYNC_*", "ZT_WRITE_*", "ZtComponentSpec", "ZtTensorSpec", "zt_writer_*"],
     ),
     Group(
         "dlpack",

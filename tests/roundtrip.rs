@@ -28,6 +28,7 @@ fn write(tensors: &[Owned], path: Option<&Path>, threads: usize) -> Vec<u8> {
         threads,
         fsync: Fsync::Never,
         metadata: Metadata::from([("answer".to_owned(), Value::Int(42))]),
+        ..WriteOptions::default()
     };
     let mut writer = match path {
         Some(path) => Writer::create(path, options).unwrap(),

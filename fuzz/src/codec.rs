@@ -101,7 +101,7 @@ fn written(u: &mut Unstructured<'_>) -> Result<()> {
     if dtype == DType::Bool {
         bytes.iter_mut().for_each(|byte| *byte &= 1);
     }
-    let options = WriteOptions { threads: 1, fsync: Fsync::Never, metadata: Metadata::new() };
+    let options = WriteOptions { threads: 1, fsync: Fsync::Never, atomic: true, metadata: Metadata::new() };
     let mut writer = Writer::memory(options).unwrap();
     let tensor = Tensor {
         name: "t",

@@ -296,7 +296,8 @@ fn read(flags: Flags, bytes: Vec<u8>) {
 /// What was read in full is written, and read back.
 fn write_again(reader: &Reader, flags: Flags) {
     let index = reader.index();
-    let options = WriteOptions { threads: 1, fsync: Fsync::Never, metadata: index.metadata.clone() };
+    let options =
+        WriteOptions { threads: 1, fsync: Fsync::Never, atomic: true, metadata: index.metadata.clone() };
     let mut writer = match Writer::memory(options) {
         Ok(writer) => writer,
         // Of older generations a reader takes metadata that no writer does.

@@ -24,11 +24,17 @@ pub const ZT_FSYNC_AUTO: u32 = 0;
 pub const ZT_FSYNC_ALWAYS: u32 = 1;
 /// Never flush: after a power cut the name may hold an incomplete file.
 pub const ZT_FSYNC_NEVER: u32 = 2;
+/// Write the destination itself, instead of a file beside it that replaces it once it is whole: added to one of the ZT_FSYNC_
+/// numbers. For destinations that cannot be replaced by a rename: mount points, and filesystems that cannot rename. A save that
+/// fails, a process that is killed, or a power cut leaves an incomplete file, and the old one is lost; processes that read or map
+/// the old file see it change, and one that touches a page that is gone ends by SIGBUS. A file that this process has mapped is
+/// refused.
+pub const ZT_WRITE_IN_PLACE: u32 = 16;
 
 /// A file that is being written. Opaque.
 ///
 /// Made by zt_writer_create() or zt_writer_create_memory(), freed once with zt_writer_free(). Nothing appears under the
-/// file's name before zt_writer_finish().
+/// file's name before zt_writer_finish(), unless it is written in place.
 /// Threads: any number may use one writer; their calls wait for each other, and the work inside is spread over several. After
 /// fork() it stays the parent's: the child's copy is refused with ZT_ERR_STATE, and freeing that leaves the parent's file alone.
 /// A file in memory is in both, unless another thread was in a call on it at that moment: then the child cannot use its copy.
@@ -98,18 +104,19 @@ pub struct ZtTensorSpec {
 ///
 /// `metadata_json` is NULL or a C string that the caller lends.
 unsafe fn write_options(flags: u32, threads: usize, metadata_json: *const c_char) -> Result<WriteOptions> {
-    let fsync = match flags {
+    let atomic = flags & ZT_WRITE_IN_PLACE == 0;
+    let fsync = match flags & !ZT_WRITE_IN_PLACE {
         ZT_FSYNC_AUTO => Fsync::Auto,
         ZT_FSYNC_ALWAYS => Fsync::Always,
         ZT_FSYNC_NEVER => Fsync::Never,
-        other => fail!(Argument, "flags {other:#x} are none that a writer has"),
+        _ => fail!(Argument, "unknown writer flags {flags:#x}"),
     };
     let metadata = match metadata_json.is_null() {
         true => Metadata::new(),
         // SAFETY: passed on.
         false => metadata::from_json(unsafe { c_text(metadata_json, "metadata_json") }?)?,
     };
-    Ok(WriteOptions { threads, fsync, metadata })
+    Ok(WriteOptions { threads, fsync, atomic, metadata })
 }
 
 impl ZtWriter {
@@ -149,11 +156,14 @@ unsafe fn with(writer: *const ZtWriter, body: impl FnOnce(&ZtWriter) -> Result<(
 
 /// Begins a file.
 ///
-/// It is written beside `path`, as `.NAME.N.zt-tmp`, and takes its name when it is finished; until then, whatever
-/// stands there stays. If the process dies before, the temporary file is left, and the next writer of that name removes it.
-/// `path` is NUL-terminated, in the bytes of the filesystem; a symbolic link is followed. A relative one is looked up now: the
-/// file comes there, whatever the current directory is by then. What is there must be a regular file, and is replaced with its
-/// mode kept. `flags` is one of the ZT_FSYNC_ numbers. `threads` is how many threads compress and checksum, 0 for as many as
+/// It is written beside `path` and renamed to it when it is finished; until then, the file that is there stays. If the process
+/// dies before, nothing is left where the filesystem has files without a name (ext4, XFS, Btrfs, tmpfs); elsewhere a temporary file
+/// named `.NAME.ID.zt-tmp` is, which the next save into the directory removes once its writer is certainly dead. If the finished
+/// file cannot be renamed, it is kept, and the error names it. `path` is NUL-terminated, in the bytes of the filesystem; a symbolic
+/// link is followed. A relative one is looked up now: the file comes there, whatever the current directory is by then. What is there
+/// must be a regular file that is not a mount point. It is replaced, and its mode is kept, and so are owner, group and extended
+/// attributes where the process may set them. `flags` is one of the ZT_FSYNC_ numbers, to which ZT_WRITE_IN_PLACE may be added;
+/// messages call that atomic=False. `threads` is how many threads compress and checksum, 0 for as many as
 /// the machine has; the file's bytes are the same for any number. `metadata_json` is NULL or the text of a JSON object, in UTF-8
 /// and NUL-terminated: the file's own key-values. They come back sorted by key. A key stands once in an object. Objects of one
 /// key that begins with $ are what zt_reader_metadata() says of them, or refused; arrays and objects stand at most 63 deep.
@@ -188,8 +198,8 @@ pub unsafe extern "C" fn zt_writer_create(
 
 /// Begins a file in memory; zt_writer_finish_memory() gives its bytes.
 ///
-/// The arguments are those of zt_writer_create(), without a path; there is nothing to flush, so the ZT_FSYNC_ numbers make
-/// no difference.
+/// The arguments are those of zt_writer_create(), without a path; there is nothing to flush or rename, so the flags make no
+/// difference.
 ///
 /// Ownership: the caller frees `*out_writer` with zt_writer_free().
 /// Threads: any.
@@ -447,7 +457,8 @@ pub unsafe extern "C" fn zt_writer_finish_memory(
     unsafe { with(writer, body) }
 }
 
-/// Frees a writer. NULL is fine. A file that was not finished is abandoned: what stood under its name stays.
+/// Frees a writer. NULL is fine. A file that was not finished is abandoned: the file at its path stays. One that is written in
+/// place is removed if this writer created it, and else left incomplete.
 ///
 /// Threads: once, when no other call uses the writer.
 /// Since: ABI 1.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::index::{Check, ComponentRecord, Index, RAW};
 use crate::layout::Role;
 use crate::room;
-use crate::sink::Gather;
+use crate::sink::VectoredWriter;
 
 /// A component on its way into the file.
 pub(super) struct Pending<'a> {
@@ -169,7 +169,7 @@ impl<'a> Pending<'a> {
         &mut self,
         piece: &Piece<'a>,
         made: Made,
-        sink: &mut Gather<'_, 'a>,
+        sink: &mut VectoredWriter<'_, 'a>,
         index: &mut Index,
         spares: &Spares,
     ) -> Result<()> {
@@ -203,7 +203,7 @@ impl<'a> Pending<'a> {
                     self.start = begin_blob(sink, len, blob_alignment(len))?;
                 }
                 combine(&mut self.hasher, made.hasher);
-                sink.write_lasting(piece.bytes)?;
+                sink.write_borrowed(piece.bytes)?;
             }
         }
         if !piece.is_last {
@@ -218,7 +218,7 @@ impl<'a> Pending<'a> {
                 self.hasher = Some(crc32(self.bytes));
             }
             self.start = begin_blob(sink, len, blob_alignment(len))?;
-            sink.write_lasting(self.bytes)?;
+            sink.write_borrowed(self.bytes)?;
         }
         let encoding = match self.coding {
             Some(coding) if is_compressed => {
@@ -247,7 +247,11 @@ impl<'a> Pending<'a> {
         }
     }
 
-    fn put_frame(&mut self, sink: &mut Gather<'_, '_>, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
+    fn put_frame(
+        &mut self,
+        sink: &mut VectoredWriter<'_, '_>,
+        (frame, hasher): &(Vec<u8>, Hasher),
+    ) -> Result<()> {
         combine(&mut self.hasher, hasher.clone());
         self.stored.push(frame.len() as u32);
         sink.write(frame)
@@ -270,7 +274,7 @@ fn combine(so_far: &mut Option<Hasher>, next: Hasher) {
 }
 
 /// Pads up to where a blob of `len` bytes begins: at a multiple of `alignment`.
-fn begin_blob(sink: &mut Gather<'_, '_>, len: u64, alignment: u64) -> Result<u64> {
+fn begin_blob(sink: &mut VectoredWriter<'_, '_>, len: u64, alignment: u64) -> Result<u64> {
     if len == 0 {
         // It has no byte to align, only an offset to state.
         return Ok(align_up(sink.position(), ALIGNMENT));

@@ -13,7 +13,7 @@ from ztensor._metadata import Description
 from ztensor._parts import Specs
 from ztensor._reader import PathOrBytes, Reader
 from ztensor._writer import Writer, compression_level
-from ztensor.errors import CancelledError, UnknownTypeError
+from ztensor.errors import ArgumentError, CancelledError, UnknownTypeError
 
 __all__ = ["convert"]
 
@@ -32,6 +32,7 @@ def convert(
     mode: Mode = "mmap",
     threads: int | None = None,
     fsync: Fsync = "auto",
+    atomic: bool = True,
 ) -> None:
     """Write the tensors of any readable file to a new file of the present format.
 
@@ -69,6 +70,8 @@ def convert(
         Threads that read, decode, checksum and compress; by default as many as the machine has.
     fsync : {'auto', True, False}
         When the new file is flushed to the disk, as for :class:`Writer`.
+    atomic : bool, default True
+        False writes `dst` in place, as for :class:`Writer`. Then `dst` must not be `src`.
 
     Raises
     ------
@@ -96,10 +99,12 @@ def convert(
     'zstd'
     """
     level = compression_level(compress)
+    if not atomic and _is_same_file(src, dst):
+        raise ArgumentError(f"{os.fsdecode(dst)}: a file cannot be converted in place to itself; leave atomic=False out")
     with Reader(src, mode=mode, verify=verify, threads=threads) as reader:
         source = _Source(reader)
         source.check_known()
-        with Writer(dst, metadata=source.metadata(), threads=threads, fsync=fsync) as writer:
+        with Writer(dst, metadata=source.metadata(), threads=threads, fsync=fsync, atomic=atomic) as writer:
             # Numbers of blobs that several components share, as the writer takes them.
             numbers: dict[Any, tuple[int, Any]] = {}
             done = 0
@@ -111,6 +116,16 @@ def convert(
                         done += source.lens[number]
                         if progress is not None and progress(source.names[number], done, source.total) is False:
                             raise CancelledError("the progress callback asked to stop")
+
+
+def _is_same_file(src: Any, dst: Any) -> bool:
+    """Whether the file that is read is the one that is written."""
+    if not isinstance(src, (str, os.PathLike)):
+        return False
+    try:
+        return os.path.samefile(src, dst)
+    except OSError:
+        return False
 
 
 class _Source:

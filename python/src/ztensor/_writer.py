@@ -75,10 +75,11 @@ def adder() -> Callable[[Specs, Any, str], None]:
 class Writer:
     """Writes a ``.zt`` file.
 
-    The file is written beside its destination and takes its name when it is finalized; until then, whatever stands under
-    the name stays. Leaving the ``with`` block by an exception abandons the file. A writer that is garbage-collected before
-    it was finalized, closed or abandoned leaves no file, and a ResourceWarning says so. Threads that use one writer wait for
-    each other. A writer cannot be copied or pickled.
+    The file is written beside its destination and renamed when it is finalized; until then, the file that is there stays. It
+    keeps that one's mode, and its owner, group and extended attributes where the process may set them. If the finished file
+    cannot be renamed, it is kept, and the error names it. Leaving the ``with`` block by an exception abandons the file. A
+    writer that is garbage-collected before it was finalized, closed or abandoned leaves no file, and a ResourceWarning says
+    so. Threads that use one writer wait for each other. A writer cannot be copied or pickled.
 
     Parameters
     ----------
@@ -92,6 +93,14 @@ class Writer:
     fsync : {'auto', True, False}
         When the file is flushed to the disk before it takes its name: ``'auto'`` if it replaces an existing file, so
         that not even a power cut can cost what was there.
+    atomic : bool, default True
+        False writes the destination itself. Use it where a file cannot be replaced by a rename: for a mount point, such as a
+        file that was mounted into a container by itself, and on filesystems that cannot rename. All protection is lost: a
+        save that fails, a process that is killed, or a power cut leaves an incomplete file, and the old one is gone;
+        processes that read or map the old file see it change, and one that touches a page that is gone ends by SIGBUS. A
+        file that this process has mapped is refused, so tensors that were loaded with ``mode='mmap'`` cannot be saved over
+        their own file. The file is emptied at the first write, which may come as late as :meth:`finalize`. A file that is
+        abandoned is removed only if this writer created it.
 
     Raises
     ------
@@ -106,16 +115,20 @@ class Writer:
         metadata: Mapping[str, Any] | None = None,
         threads: int | None = None,
         fsync: Fsync = "auto",
+        atomic: bool = True,
     ) -> None:
         self._writer: Any = None
         self._end = "closed"
         encoded = encode_path(file_path)
         if not (isinstance(fsync, bool) or (isinstance(fsync, str) and fsync == "auto")):
             raise ArgumentError(f"fsync is {fsync!r}; it is 'auto', True or False")
+        if not isinstance(atomic, (bool, np.bool_)):
+            raise ArgumentError(f"atomic is {atomic!r}; it is True or False")
+        flags = _FSYNC[fsync] | (0 if atomic else lib.ZT_WRITE_IN_PLACE)
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
         label = os.fsdecode(encoded)
-        check(lib.zt_writer_create(encoded, _FSYNC[fsync], thread_count(threads), text or ffi.NULL, out), label)
+        check(lib.zt_writer_create(encoded, flags, thread_count(threads), text or ffi.NULL, out), label)
         self._open(out[0], label)
 
     def _open(self, writer: Any, label: str) -> None:
@@ -393,7 +406,7 @@ class Writer:
         StateError
             If it was done before.
         FileError
-            If the file cannot be written, flushed or renamed; what stood under its name stays.
+            If the file cannot be written, flushed or renamed. The file that is there stays, unless it is written in place.
         """
         with self._lock:
             writer = self._handle()
@@ -418,7 +431,9 @@ class Writer:
                 self.finalize()
 
     def abandon(self) -> None:
-        """Give the file up. What stood under its name stays, and nothing is left behind. Doing it twice is fine."""
+        """Abandon the file: the one that is there stays, and nothing is left behind, unless an existing file is written in
+        place. Doing it twice is fine.
+        """
         with self._lock:
             if self._writer is not None:
                 writer, self._writer = self._writer, None
@@ -528,10 +543,11 @@ def save_to_file(
     compress: bool | int,
     threads: int | None,
     fsync: Fsync,
+    atomic: bool,
 ) -> None:
     """Save a dictionary of tensors to a file."""
     check_tensors(tensors)
-    with Writer(filename, metadata=metadata, threads=threads, fsync=fsync) as writer:
+    with Writer(filename, metadata=metadata, threads=threads, fsync=fsync, atomic=atomic) as writer:
         writer.add_tensors(tensors, compress)
 
 

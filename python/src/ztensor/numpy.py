@@ -21,10 +21,11 @@ def save_file(
     compress: bool | int = False,
     threads: int | None = None,
     fsync: Fsync = "auto",
+    atomic: bool = True,
 ) -> None:
     """Save a dictionary of arrays to a file.
 
-    Arrays that are the same memory are stored once. An existing file is replaced only once the new one is whole.
+    Arrays that are the same memory are stored once. An existing file is replaced only once the new one is whole, unless `atomic` is False.
 
     Parameters
     ----------
@@ -39,15 +40,17 @@ def save_file(
         Threads that compress and checksum; by default as many as the machine has.
     fsync : {'auto', True, False}
         When the file is flushed to the disk; see :class:`ztensor.Writer`.
+    atomic : bool, default True
+        False writes the file in place, without protection against failures; see :class:`ztensor.Writer`.
 
     Raises
     ------
     UnsupportedTensorError
         If an array cannot be stored; the message names it.
     FileError
-        If the file cannot be written; what stood under its name stays.
+        If the file cannot be written. If `atomic`, the file that is there stays.
     """
-    save_to_file(tensors, filename, metadata, compress, threads, fsync)
+    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic)
 
 
 def load_file(

@@ -31,10 +31,11 @@ def save_file(
     compress: bool | int = False,
     threads: int | None = None,
     fsync: Fsync = "auto",
+    atomic: bool = True,
 ) -> None:
     """Save a dictionary of tensors to a file.
 
-    An existing file is replaced only once the new one is whole.
+    An existing file is replaced only once the new one is whole, unless `atomic` is False.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def save_file(
         Threads that compress and checksum; by default as many as the machine has.
     fsync : {'auto', True, False}
         When the file is flushed to the disk; see :class:`ztensor.Writer`.
+    atomic : bool, default True
+        False writes the file in place, without protection against failures; see :class:`ztensor.Writer`.
 
     Raises
     ------
@@ -57,9 +60,9 @@ def save_file(
         If a tensor cannot be stored; the message names it. That is so for tensors without memory of their own, such as
         distributed, quantized, masked and fake ones, and for views of a storage that was freed or shortened.
     FileError
-        If the file cannot be written; what stood under its name stays.
+        If the file cannot be written. If `atomic`, the file that is there stays.
     """
-    save_to_file(tensors, filename, metadata, compress, threads, fsync)
+    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic)
 
 
 def load_file(
@@ -119,6 +122,7 @@ def save_model(
     compress: bool | int = False,
     threads: int | None = None,
     fsync: Fsync = "auto",
+    atomic: bool = True,
 ) -> None:
     """Save a model's ``state_dict()``. Every name is kept; tensors that the model ties are stored once.
 
@@ -126,7 +130,7 @@ def save_model(
     ----------
     model : torch.nn.Module
         It is not changed.
-    filename, metadata, compress, threads, fsync
+    filename, metadata, compress, threads, fsync, atomic
         As of :func:`save_file`.
     force_contiguous : bool, default True
         Pack tensors that are not contiguous; if False, they are refused.
@@ -146,7 +150,7 @@ def save_model(
             continue
         if not tensor.is_contiguous():
             raise ArgumentError(f"tensor {name!r} is not contiguous, and force_contiguous is False")
-    save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync)
+    save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync, atomic=atomic)
 
 
 def load_model(
