@@ -86,12 +86,6 @@ def test_nothing_appears_under_the_name_before_the_end(path: Path) -> None:
     assert entries(path.parent) == [path.name]
 
 
-def test_the_temporary_file_can_be_recognised(path: Path) -> None:
-    with Writer(path) as writer:
-        writer.add_tensor("x", NEW)
-        assert entries(path.parent) == [f".{path.name}.0.zt-tmp"]
-
-
 KILLED = """
 import os, sys
 import numpy as np, ztensor
@@ -102,23 +96,314 @@ sys.stdin.read()
 """
 
 
-def test_a_writer_that_is_killed_leaves_the_old_file_and_its_wreck_is_cleaned_up(path: Path) -> None:
-    ztn.save_file({"old": OLD}, path)
+#: Filesystems that lack a call, as network and FUSE filesystems do: SHIM names what fails. "unnamed" is O_TMPFILE.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+static int lacks(const char *call) {
+    const char *shim = getenv("SHIM");
+    return shim != NULL && strstr(shim, call) != NULL;
+}
+static int fail(int number) { errno = number; return -1; }
+int open64(const char *path, int flags, ...) {
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    if ((flags & __O_TMPFILE) && lacks("unnamed")) return fail(EOPNOTSUPP);
+    return REAL(open64)(path, flags, mode);
+}
+int rename(const char *a, const char *b) { return lacks("rename") ? fail(ENOSYS) : REAL(rename)(a, b); }
+int fchmod(int fd, mode_t mode) { return lacks("fchmod") ? fail(EPERM) : REAL(fchmod)(fd, mode); }
+int flock(int fd, int what) { return lacks("flock") ? fail(ENOSYS) : REAL(flock)(fd, what); }
+int ftruncate64(int fd, off64_t len) { return lacks("ftruncate") ? fail(ENOSYS) : REAL(ftruncate64)(fd, len); }
+int fsync(int fd) {
+    struct stat found;
+    int is_directory = fstat(fd, &found) == 0 && S_ISDIR(found.st_mode);
+    if (is_directory ? lacks("dirsync") : lacks("filesync")) return fail(EINVAL);
+    return REAL(fsync)(fd);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library to be loaded before all others."""
+    directory = tmp_path_factory.mktemp("shim")
+    source, library = directory / "shim.c", directory / "shim.so"
+    source.write_text(SHIM)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+def child_environment(shim: Path | None = None, lacking: str = "") -> dict[str, str]:
     source = str(Path(ztensor.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    preload = {"LD_PRELOAD": str(shim), "SHIM": lacking} if shim and lacking else {}
+    return {**os.environ, "PYTHONPATH": path, **preload}
+
+
+def run_child(code: str, *arguments: object, shim: Path | None = None, lacking: str = "") -> str:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(shim, lacking))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("lacking", ["", "unnamed", "unnamed flock"])
+def test_a_writer_that_is_killed_leaves_the_old_file_and_the_next_save_cleans_up(
+    lacking: str, path: Path, shim: Path
+) -> None:
+    ztn.save_file({"old": OLD}, path)
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))},
+        env=child_environment(shim, lacking),
     )
     with process:
         assert process.stdout is not None and process.stdout.readline() == b"written\n"
+        # While it lives, its file is left alone.
+        other = path.with_name("other.zt")
+        during = set(entries(path.parent))
+        ztn.save_file({"x": NEW}, other)
+        assert set(entries(path.parent)) == during | {other.name}
         process.kill()
     assert_same(ztn.load_file(path, verify=True)["old"], OLD)
-    wrecks = [name for name in entries(path.parent) if name != path.name]
-    assert all(name.startswith(f".{path.name}.") and name.endswith(".zt-tmp") for name in wrecks)
-    ztn.save_file({"x": NEW}, path)
+    left = [name for name in entries(path.parent) if name.startswith(".")]
+    assert len(left) == (1 if lacking else 0)
+    assert all(name.startswith(f".{path.name}.") and name.endswith(".zt-tmp") for name in left)
+    # Under any name: checkpoints are numbered.
+    ztn.save_file({"x": NEW}, other)
+    assert entries(path.parent) == sorted([path.name, other.name])
+
+
+SAVES = """
+import sys
+import numpy as np, ztensor.numpy as ztn
+
+for count in (3, 4):
+    ztn.save_file({"x": np.arange(count)}, sys.argv[1])
+    assert len(ztn.load_file(sys.argv[1])["x"]) == count
+noise = np.random.default_rng(0).standard_normal(300_000)
+ztn.save_file({"x": noise, "y": noise}, sys.argv[1], compress=True)
+ztn.save_file({"x": noise, "y": noise}, sys.argv[1], compress=True, atomic=False)
+assert (ztn.load_file(sys.argv[1], verify=True)["y"] == noise).all()
+"""
+
+
+@pytest.mark.parametrize("named", ["", "unnamed"])
+@pytest.mark.parametrize("lacking", ["fchmod", "flock", "ftruncate", "dirsync", "filesync"])
+def test_a_filesystem_that_lacks_a_call_is_saved_to(lacking: str, named: str, path: Path, shim: Path) -> None:
+    run_child(SAVES, path, shim=shim, lacking=f"{lacking} {named}")
     assert entries(path.parent) == [path.name]
+
+
+REFUSED = """
+import sys
+import numpy as np, ztensor.numpy as ztn
+
+try:
+    ztn.save_file({"x": np.arange(3)}, sys.argv[1])
+except OSError as err:
+    print(err)
+"""
+
+
+def test_where_files_cannot_be_renamed_the_whole_file_is_kept_and_named(path: Path, shim: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    message = run_child(REFUSED, path, shim=shim, lacking="rename")
+    assert message.startswith(f"{path}: ") and "atomic=False" in message
+    (kept,) = (path.parent / name for name in entries(path.parent) if name != path.name)
+    assert str(kept) in message and not kept.name.startswith(".")
+    assert list(ztn.load_file(path)) == ["old"]
+    ztn.save_file({"x": NEW}, path)
+    assert_same(ztn.load_file(kept, verify=True)["x"], np.arange(3))
+
+
+def test_where_files_cannot_be_renamed_nothing_is_written_if_that_is_known(path: Path, shim: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    message = run_child(REFUSED, path, shim=shim, lacking="unnamed rename")
+    assert message.startswith(f"{path}: ") and "atomic=False" in message
+    assert entries(path.parent) == [path.name]
+    assert list(ztn.load_file(path)) == ["old"]
+
+
+MOUNTED = """
+import ctypes, errno, os, sys
+import numpy as np, ztensor, ztensor.numpy as ztn
+
+libc = ctypes.CDLL(None, use_errno=True)
+host, path = sys.argv[1:]
+ztn.save_file({"old": np.arange(3)}, host)
+open(path, "w").close()
+MS_BIND, MS_PRIVATE = 4096, 0x44000
+if (
+    libc.unshare(0x20000)
+    or libc.mount(None, b"/", None, MS_PRIVATE, None)
+    or libc.mount(host.encode(), path.encode(), None, MS_BIND, None)
+):
+    print("skip")
+    sys.exit()
+try:
+    ztensor.Writer(path)
+except OSError as err:
+    print(err.errno == errno.EBUSY, "mount point" in str(err), "atomic=False" in str(err))
+print(len(os.listdir(os.path.dirname(path))), list(ztn.load_file(path)))
+ztn.save_file({"x": np.arange(5)}, path, atomic=False)
+print(list(ztn.load_file(path, verify=True)), list(ztn.load_file(host)))
+"""
+
+
+def test_a_mount_point_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("mounting needs root")
+    out = run_child(MOUNTED, tmp_path / "host.zt", tmp_path / "inside.zt")
+    if out == "skip\n":
+        pytest.skip("mounting is not allowed here")
+    assert out == "True True True\n2 ['old']\n['x'] ['x']\n"
+
+
+# In place.
+
+
+def test_in_place_the_file_itself_is_written(path: Path) -> None:
+    for compress, count in ((False, LARGE), (True, LARGE // 2), (3, 10)):
+        ztn.save_file({"x": np.arange(count)}, path, compress=compress, atomic=False)
+        path.chmod(0o640)
+        number = path.stat().st_ino
+        assert_same(ztn.load_file(path, mode="read", verify=True)["x"], np.arange(count))
+        ztn.save_file({"x": OLD}, path, atomic=False)
+        assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (number, 0o640)
+        assert path.read_bytes() == ztn.save({"x": OLD})
+    assert entries(path.parent) == [path.name]
+
+
+def test_in_place_a_new_file_that_is_abandoned_goes(path: Path) -> None:
+    writer = Writer(path, atomic=False)
+    writer.add_tensor("x", NEW)
+    writer.abandon()
+    assert entries(path.parent) == []
+
+
+def test_in_place_a_refused_tensor_costs_nothing(path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    with pytest.raises(ztensor.UnsupportedTensorError):
+        ztn.save_file({"x": OLD, "odd one": np.array([None])}, path, atomic=False)
+    assert list(ztn.load_file(path, verify=True)) == ["old"]
+
+
+def test_in_place_a_file_that_is_loaded_by_mapping_is_refused(path: Path) -> None:
+    ztn.save_file({"x": NEW}, path)
+    loaded = ztn.load_file(path, mode="mmap")
+    with pytest.raises(OSError, match=f"^{path}: .*mapped.*mode='read'"):
+        ztn.save_file(loaded, path, atomic=False)
+    assert_same(loaded["x"], NEW)
+    del loaded
+    copied = ztn.load_file(path, mode="read")
+    ztn.save_file({**copied, "more": OLD}, path, atomic=False)
+    assert_same(ztn.load_file(path, verify=True)["x"], NEW)
+
+
+def test_in_place_what_cannot_be_written_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/null", "missing/f.zt", "new.zt/", str(tmp_path)):
+        with pytest.raises(OSError):
+            Writer(name, atomic=False)
+    with pytest.raises(ztensor.ArgumentError, match="atomic"):
+        Writer("f.zt", atomic="no")  # type: ignore[arg-type]
+    assert entries(tmp_path) == ["pipe"]
+
+
+def test_convert_in_place_takes_another_file(path: Path) -> None:
+    ztn.save_file({"x": NEW}, path)
+    other = path.with_name("other.zt")
+    ztn.save_file({"old": OLD}, other)
+    ztensor.convert(path, other, True, atomic=False)
+    assert_same(ztn.load_file(other, verify=True)["x"], NEW)
+    for mode in ("mmap", "read"):
+        with pytest.raises(ztensor.ArgumentError, match="in place"):
+            ztensor.convert(path, path, mode=mode, atomic=False)
+    assert_same(ztn.load_file(path, verify=True)["x"], NEW)
+
+
+# What a file keeps.
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
+@pytest.mark.parametrize("disappears", [False, True])
+def test_a_replaced_file_keeps_its_owner_and_group(disappears: bool, path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    os.chown(path, 1234, 2345)
+    path.chmod(0o660)
+    with Writer(path) as writer:
+        writer.add_tensor("x", NEW)
+        if disappears:
+            path.unlink()
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 2345, 0o660)
+
+
+GIVEN = """
+import os, sys
+import numpy as np, ztensor.numpy as ztn
+
+ztn.save({"x": np.arange(3)})
+os.chdir(sys.argv[1])
+os.setgroups([2345])
+os.setgid(1002)
+os.setuid(1002)
+ztn.save_file({"x": np.arange(3)}, "model.zt")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
+def test_another_owner_does_not_get_the_bits_that_depend_on_the_owner(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    directory.chmod(0o777)
+    path = directory / "model.zt"
+    ztn.save_file({"old": OLD}, path)
+    for group, expected in ((2345, 2345), (3456, 1002)):
+        os.chown(path, 0, group)
+        path.chmod(0o6755)
+        run_child(GIVEN, directory)
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1002, expected, 0o755)
+
+
+def test_a_replaced_file_keeps_its_extended_attributes(path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    try:
+        os.setxattr(path, "user.origin", b"run 7")
+    except OSError as err:
+        pytest.skip(f"no extended attributes here: {err}")
+    os.setxattr(path, "user.large", bytes(3000))
+    ztn.save_file({"x": NEW}, path)
+    assert os.getxattr(path, "user.origin") == b"run 7"
+    assert os.getxattr(path, "user.large") == bytes(3000)
+    assert set(os.listxattr(path)) >= {"user.origin", "user.large"}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644], ids=oct)
+def test_a_file_whose_destination_disappears_has_its_mode(mode: int, path: Path) -> None:
+    ztn.save_file({"old": OLD}, path)
+    path.chmod(mode)
+    with Writer(path) as writer:
+        writer.add_tensor("x", NEW)
+        path.unlink()
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 # Full disks.

@@ -7,6 +7,8 @@
  *                       ZT_FAULT_VICTIM is overwritten with ZT_FAULT_OTHER, or cut in half, before the call; `none`: no
  *                       call fails, and all are logged
  *   ZT_FAULT_AT         the number of the call, from 1; 0 for every other one
+ *   ZT_FAULT_NAMED      if set, no file without a name can be created (O_TMPFILE), as on NFS and FUSE filesystems
+ *   ZT_FAULT_REFUSE     calls that always fail: `rename`, `linkat`, `fchmod`, `flock`, `ftruncate`, and `fsync` of a directory
  *   ZT_FAULT_LOG        the name of each call that was made to fail is appended here, one a line
  *
  * Calls by other names for the same thing count too, so that no other way of writing goes unseen. fcntl and mmap are left
@@ -65,6 +67,11 @@ static int fd_is_below(int fd) {
     }
     path[len] = 0;
     return is_below(path);
+}
+
+/* Whether the filesystem lacks a call. */
+static int is_refused(const char *call) {
+    return strstr(setting("ZT_FAULT_REFUSE"), call) != NULL;
 }
 
 static void log_call(const char *call) {
@@ -133,6 +140,14 @@ static int judge_fd(const char *call, int fd, int sort, size_t len) {
 static int judge_path(const char *call, const char *path) {
     return path != NULL && is_below(path) ? judge(call, OTHERS, 0) : PASSES;
 }
+
+#define REFUSE(call, number) \
+    do {                     \
+        if (is_refused(call)) { \
+            errno = number;  \
+            return -1;       \
+        }                    \
+    } while (0)
 
 #define FAIL_IF(judgement)       \
     do {                         \
@@ -219,14 +234,30 @@ ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *to_at, size_t le
         return REAL(name) arguments;                    \
     }
 
-ON_FD(fsync, (int fd), (fd))
+int fsync(int fd) {
+    struct stat status;
+    if (is_refused("fsync") && REAL(fstat)(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        errno = EINVAL;
+        return -1;
+    }
+    FAIL_IF(judge_fd("fsync", fd, OTHERS, 0));
+    return REAL(fsync)(fd);
+}
+
 ON_FD(fdatasync, (int fd), (fd))
-ON_FD(ftruncate, (int fd, off_t len), (fd, len))
-ON_FD(ftruncate64, (int fd, off64_t len), (fd, len))
+#define ON_FD_REFUSED(name, call, number, parameters, arguments) \
+    int name parameters {                                        \
+        REFUSE(call, number);                                    \
+        FAIL_IF(judge_fd(#name, fd, OTHERS, 0));                 \
+        return REAL(name) arguments;                             \
+    }
+
+ON_FD_REFUSED(ftruncate, "ftruncate", ENOSYS, (int fd, off_t len), (fd, len))
+ON_FD_REFUSED(ftruncate64, "ftruncate", ENOSYS, (int fd, off64_t len), (fd, len))
 ON_FD(fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len))
 ON_FD(fallocate64, (int fd, int mode, off64_t at, off64_t len), (fd, mode, at, len))
-ON_FD(fchmod, (int fd, mode_t mode), (fd, mode))
-ON_FD(flock, (int fd, int what), (fd, what))
+ON_FD_REFUSED(fchmod, "fchmod", EPERM, (int fd, mode_t mode), (fd, mode))
+ON_FD_REFUSED(flock, "flock", ENOSYS, (int fd, int what), (fd, what))
 ON_FD(fstat, (int fd, struct stat *status), (fd, status))
 ON_FD(fstat64, (int fd, struct stat64 *status), (fd, status))
 
@@ -256,6 +287,10 @@ int close(int fd) {
         return REAL(name) arguments;                     \
     }
 
+static int judge_unnamed(int flags) {
+    return (flags & __O_TMPFILE) != 0 && *setting("ZT_FAULT_NAMED") != 0 ? EOPNOTSUPP : PASSES;
+}
+
 #define OPEN(name)                                       \
     int name(const char *path, int flags, ...) {         \
         mode_t mode = 0;                                 \
@@ -266,6 +301,7 @@ int close(int fd) {
             va_end(rest);                                \
         }                                                \
         FAIL_IF(judge_path(#name, path));                \
+        FAIL_IF(judge_unnamed(flags));                   \
         return REAL(name)(path, flags, mode);            \
     }
 
@@ -286,11 +322,21 @@ OPEN(open)
 OPEN(open64)
 OPEN_AT(openat)
 OPEN_AT(openat64)
-ON_PATH(rename, int, to, (const char *from, const char *to), (from, to))
+int rename(const char *from, const char *to) {
+    REFUSE("rename", ENOSYS);
+    FAIL_IF(judge_path("rename", to));
+    return REAL(rename)(from, to);
+}
+
 ON_PATH(renameat, int, to, (int a, const char *from, int b, const char *to), (a, from, b, to))
 ON_PATH(renameat2, int, to, (int a, const char *from, int b, const char *to, unsigned flags), (a, from, b, to, flags))
 ON_PATH(link, int, to, (const char *from, const char *to), (from, to))
-ON_PATH(linkat, int, to, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))
+int linkat(int a, const char *from, int b, const char *to, int flags) {
+    REFUSE("linkat", EACCES);
+    FAIL_IF(judge_path("linkat", to));
+    return REAL(linkat)(a, from, b, to, flags);
+}
+
 ON_PATH(unlink, int, path, (const char *path), (path))
 ON_PATH(unlinkat, int, path, (int directory, const char *path, int flags), (directory, path, flags))
 ON_PATH(stat, int, path, (const char *path, struct stat *status), (path, status))
