@@ -1082,6 +1082,7 @@ typedef struct {
  * that made the call; it must not unwind or jump out.
  */
 typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
+void zt_set_progress(ZtProgress progress, void *user);
 
 /**
  * Reads one component of a tensor, decoded.

@@ -74,12 +74,68 @@ private:
     int error_number_ = 0;
 };
 
-/** Throws an Error unless the status is ZT_OK. */
+/** Receives the bytes done and the bytes to do of a call, on the thread of the call. False stops it. */
+using Progress = std::function<bool(std::uint64_t, std::uint64_t)>;
+
+/** What is not for users. */
+namespace detail {
+
+/** What a callback threw: no exception may pass through the library, so it waits here, on the thread of the call. */
+inline std::exception_ptr &thrown() noexcept {
+    thread_local std::exception_ptr waiting;
+    return waiting;
+}
+
+/** Calls a Progress for the library. */
+inline std::int32_t report(std::uint64_t done, std::uint64_t total, void *user) noexcept {
+    try {
+        return (*static_cast<const Progress *>(user))(done, total) ? 0 : 1;
+    } catch (...) {
+        thrown() = std::current_exception();
+        return 1;
+    }
+}
+
+}  // namespace detail
+
+/** Throws unless the status is ZT_OK: what a callback threw, or else an Error. */
 inline void check(ZtStatus status) {
     if (status != ZT_OK) {
+        if (const std::exception_ptr waiting = std::exchange(detail::thrown(), nullptr)) {
+            std::rethrow_exception(waiting);
+        }
         throw Error(status);
     }
 }
+
+/**
+ * Reports long calls of this thread for as long as it lives: zt_set_progress(). A callback stops a call by answering false, which
+ * is ZT_ERR_CANCELLED; what it throws comes out of the call. Of several, the latest counts.
+ */
+class ProgressScope {
+public:
+    /** Sets the callback. */
+    explicit ProgressScope(Progress progress) : progress_(std::move(progress)), outer_(current()) { set(this); }
+    /** Sets the callback that was there before. */
+    ~ProgressScope() { set(outer_); }
+    ProgressScope(const ProgressScope &) = delete;
+    ProgressScope &operator=(const ProgressScope &) = delete;
+
+private:
+    static ProgressScope *&current() noexcept {
+        thread_local ProgressScope *scope = nullptr;
+        return scope;
+    }
+
+    static void set(ProgressScope *scope) noexcept {
+        current() = scope;
+        const bool is_set = scope != nullptr && scope->progress_;
+        zt_set_progress(is_set ? &detail::report : nullptr, is_set ? &scope->progress_ : nullptr);
+    }
+
+    Progress progress_;
+    ProgressScope *outer_;
+};
 
 /** Elements in memory that somebody else owns: what std::span is from C++20 on, to which it converts. */
 template <class T>
@@ -473,35 +529,15 @@ public:
      * Checks every blob against its checksum: zt_reader_verify(). `progress` may be empty; it is given the bytes done and
      * the bytes to do, and stops the work by answering false, which is ZT_ERR_CANCELLED. What it throws comes out here.
      */
-    void verify(const std::function<bool(std::uint64_t, std::uint64_t)> &progress = {}) const {
-        Report report{progress, nullptr};
-        const ZtStatus status = zt_reader_verify(handle_.get(), progress ? &Report::call : nullptr, &report);
-        if (report.thrown) {
-            std::rethrow_exception(report.thrown);
-        }
-        check(status);
+    void verify(const Progress &progress = {}) const {
+        Progress own = progress;
+        check(zt_reader_verify(handle_.get(), own ? &detail::report : nullptr, &own));
     }
 
     /** The handle, which stays this object's. */
     ZtReader *get() const noexcept { return handle_.get(); }
 
 private:
-    /** No exception may pass through the library, so it waits here. */
-    struct Report {
-        const std::function<bool(std::uint64_t, std::uint64_t)> &progress;
-        std::exception_ptr thrown;
-
-        static std::int32_t call(std::uint64_t done, std::uint64_t total, void *user) noexcept {
-            Report &report = *static_cast<Report *>(user);
-            try {
-                return report.progress(done, total) ? 0 : 1;
-            } catch (...) {
-                report.thrown = std::current_exception();
-                return 1;
-            }
-        }
-    };
-
     explicit Reader(ZtReader *handle) noexcept : handle_(handle) {}
 
     /** What was read of a component, with the type of its elements. */
@@ -549,7 +585,7 @@ public:
     /** Lends memory to a file in memory, for as long as this object and its buffer are there: zt_writer_lend(). */
     void lend(void *memory, std::size_t size) { check(zt_writer_lend(handle_.get(), memory, size)); }
 
-    /** Adds tensors, all or none: zt_writer_add(). */
+    /** Adds tensors, all or none: zt_writer_add(). Their memory must not change meanwhile. */
     void add(View<const ZtTensorSpec> tensors) { check(zt_writer_add(handle_.get(), tensors.data(), tensors.size())); }
 
     /**

@@ -142,7 +142,8 @@ pub enum Cause {
     },
     /// A blob's checksum does not match its bytes.
     #[error(
-        "checksum mismatch: the index says crc32:{expected:08x}, the stored bytes give crc32:{found:08x}"
+        "checksum mismatch: the index says crc32:{expected:08x}, the stored bytes give crc32:{found:08x}; either they are \
+         damaged, or the array changed while it was saved"
     )]
     Checksum {
         /// The checksum in the index.

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 
 use crate::dtype::{DType, Name, Named};
 use crate::error::{Result, ensure, fail};
+use crate::progress::Checkpoint;
 
 /// A layout. Its number is the code that C knows it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -312,10 +313,31 @@ impl Geometry<'_> {
     /// of a part of it, only what the part shows is checked.
     pub(crate) fn check_values(
         &self,
-        role: Role,
-        dtype: DType,
-        bytes: &[u8],
-        first: u64,
+        (role, dtype): (Role, DType),
+        (bytes, first): (&[u8], u64),
+        stored: u64,
+        checkpoint: Checkpoint<'_>,
+    ) -> Result<()> {
+        /// Values that are checked between two checkpoints.
+        const SLICE: usize = 1024 * 1024;
+        if matches!(role, Role::Data | Role::Values) {
+            return Ok(());
+        }
+        let width = dtype.size();
+        for start in (0..bytes.len() / width).step_by(SLICE) {
+            checkpoint()?;
+            // The value before a slice is seen again, since those of indptr are compared with it.
+            let from = start.saturating_sub(1);
+            let slice = &bytes[from * width..bytes.len().min((start + SLICE) * width)];
+            self.check_slice((role, dtype), (slice, first + from as u64), stored)?;
+        }
+        Ok(())
+    }
+
+    fn check_slice(
+        &self,
+        (role, dtype): (Role, DType),
+        (bytes, first): (&[u8], u64),
         stored: u64,
     ) -> Result<()> {
         match role {
@@ -509,7 +531,7 @@ mod tests {
     fn indptr_rules() {
         let check = |values: &[i32], first| {
             csr(&[3, 4])
-                .check_values(Role::Indptr, DType::Int32, &bytes(values), first, 5)
+                .check_values((Role::Indptr, DType::Int32), (&bytes(values), first), 5, &|| Ok(()))
                 .map_err(|err| err.kind())
         };
         assert_eq!(check(&[0, 2, 2, 5], 0), Ok(()));
@@ -524,7 +546,7 @@ mod tests {
     fn index_values_stay_inside_the_shape() {
         let check = |geometry: Geometry<'_>, values: &[i64], stored| {
             geometry
-                .check_values(Role::Indices, DType::Int64, &bytes(values), 0, stored)
+                .check_values((Role::Indices, DType::Int64), (&bytes(values), 0), stored, &|| Ok(()))
                 .map_err(|err| err.kind())
         };
         assert_eq!(check(csr(&[3, 4]), &[3, 0], 2), Ok(()));

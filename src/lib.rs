@@ -25,6 +25,7 @@ mod legacy;
 pub mod metadata;
 mod parallel;
 mod plan;
+mod progress;
 mod reader;
 mod room;
 mod sink;
@@ -39,7 +40,8 @@ pub use index::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd}
 pub use layout::{Layout, Role};
 pub use metadata::{Metadata, Value};
 pub use plan::{Batch, Span};
-pub use reader::{ReadOptions, Reader};
+pub use progress::ProgressFn;
+pub use reader::{ReadCall, ReadOptions, Reader};
 pub use sink::Fsync;
 pub use source::{Buffer, Memory, Mode};
 pub use writer::{Component, MAX_LEVEL, Tensor, WriteOptions, Writer};

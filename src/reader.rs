@@ -7,6 +7,7 @@ mod open;
 mod verify;
 
 use std::ffi::CStr;
+use std::fmt;
 use std::path::Path;
 use std::slice;
 
@@ -16,6 +17,7 @@ use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
 use crate::plan::{Batch, Wanted};
+use crate::progress::{Progress, ProgressFn};
 use crate::room;
 use crate::source::{Buffer, Memory, Mode, Source};
 
@@ -30,6 +32,65 @@ pub struct ReadOptions {
     pub verify: bool,
     /// Threads that decode, read and checksum; 0 for as many as the machine has.
     pub threads: usize,
+}
+
+/// How one call reads. By default, raw data is checked as the reader was opened, and nothing is reported.
+///
+/// # Examples
+///
+/// ```
+/// use ztensor::{ReadCall, ReadOptions, Reader, WriteOptions, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("model.zt");
+/// # let mut writer = Writer::create(&path, WriteOptions::default())?;
+/// # writer.add_dense("weights", &[3], &[1.0f32, 2.0, 3.0])?;
+/// # writer.finish()?;
+/// let reader = Reader::open(&path, ReadOptions::default())?;
+/// let mut progress = |done, total| {
+///     eprintln!("{done} of {total} bytes");
+///     true
+/// };
+/// let batch = reader.read_many(&[0], ReadCall::new().verify(true).progress(&mut progress))?;
+/// assert_eq!(batch.buffer(0)?.len(), 12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct ReadCall<'a> {
+    verify: Option<bool>,
+    progress: Option<&'a mut ProgressFn<'a>>,
+}
+
+impl<'a> ReadCall<'a> {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether the checksum of raw data is checked too.
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = Some(verify);
+        self
+    }
+
+    /// Reports bytes done and bytes to do, on the calling thread: first after 50 ms, then as often, and at the end. If
+    /// `progress` returns false, the call fails with `Cancelled`.
+    pub fn progress(mut self, progress: &'a mut ProgressFn<'a>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+}
+
+impl From<Option<bool>> for ReadCall<'_> {
+    /// A call that checks raw data or does not, or does as the reader was opened.
+    fn from(verify: Option<bool>) -> Self {
+        Self { verify, progress: None }
+    }
+}
+
+impl fmt::Debug for ReadCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadCall(verify: {:?}, reports: {})", self.verify, self.progress.is_some())
+    }
 }
 
 /// An open `.zt` file.
@@ -123,6 +184,11 @@ impl Reader {
         Ok((info, part))
     }
 
+    /// Whether a call checks raw data, and what it reports to.
+    fn begin<'c>(&self, call: ReadCall<'c>) -> (bool, Progress<'c>) {
+        (call.verify.unwrap_or(self.verify), Progress::new(call.progress))
+    }
+
     /// Every component of the tensors, after a check that each can be read as a tensor.
     fn wanted(&self, tensors: &[usize]) -> Result<Vec<Wanted<'_>>> {
         let mut wanted = room::list(tensors.len())?;
@@ -136,7 +202,7 @@ impl Reader {
         Ok(wanted)
     }
 
-    /// Reads tensors: all components of each, in order. `verify` overrides what the reader was opened with.
+    /// Reads tensors: all components of each, in order.
     ///
     /// Components that are the same blob share their memory. Raw data of a mapped file is not copied but
     /// mapped privately; what is small may share its memory with what stands beside it in the file.
@@ -145,10 +211,11 @@ impl Reader {
     ///
     /// `Range`: no such tensor. `UnknownDtype`, `UnknownLayout`, `UnknownEncoding`: it can only be read raw.
     /// `Checksum`, `Frame`, `Sparse`: it is damaged. `Layout`: verified data of a `zt/2` file holds a bool that is neither
-    /// 0 nor 1. `Memory`, `Io`, `Truncated`.
-    pub fn read_many(&self, tensors: &[usize], verify: Option<bool>) -> Result<Batch> {
+    /// 0 nor 1. `Memory`, `Io`, `Truncated`. `Cancelled`: the callback asked to stop.
+    pub fn read_many<'c>(&self, tensors: &[usize], call: impl Into<ReadCall<'c>>) -> Result<Batch> {
+        let (verify, progress) = self.begin(call.into());
         self.wanted(tensors)
-            .and_then(|wanted| self.load(&wanted, verify.unwrap_or(self.verify)))
+            .and_then(|wanted| self.load(&wanted, verify, &progress))
             .map_err(|err| err.in_file(&self.label))
     }
 
@@ -157,10 +224,11 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Reader::read_many`]; a component of an unknown layout or type can be read.
-    pub fn read(&self, tensor: usize, component: usize, verify: Option<bool>) -> Result<Buffer> {
+    pub fn read<'c>(&self, tensor: usize, component: usize, call: impl Into<ReadCall<'c>>) -> Result<Buffer> {
         let (info, part) = self.component(tensor, component)?;
+        let (verify, progress) = self.begin(call.into());
         Wanted::whole(info, part)
-            .and_then(|wanted| self.load(&[wanted], verify.unwrap_or(self.verify)))
+            .and_then(|wanted| self.load(&[wanted], verify, &progress))
             .and_then(|batch| batch.buffer(0))
             .map_err(|err| err.in_file(&self.label))
     }
@@ -172,16 +240,17 @@ impl Reader {
     ///
     /// As [`Reader::read`]; `Range` if the component has fewer elements; `UnknownDtype` if the size of its
     /// elements is not known.
-    pub fn read_range(
+    pub fn read_range<'c>(
         &self,
         tensor: usize,
         component: usize,
         first: u64,
         count: u64,
-        verify: Option<bool>,
+        call: impl Into<ReadCall<'c>>,
     ) -> Result<Buffer> {
+        let (verify, progress) = self.begin(call.into());
         self.part(tensor, component, first, count)
-            .and_then(|wanted| self.load(&[wanted], verify.unwrap_or(self.verify)))
+            .and_then(|wanted| self.load(&[wanted], verify, &progress))
             .and_then(|batch| batch.buffer(0))
             .map_err(|err| err.in_file(&self.label))
     }
@@ -192,17 +261,18 @@ impl Reader {
     ///
     /// As [`Reader::read_range`]; `Size` if `out` has not the bytes that the elements take. On an error `out`
     /// may have been written to.
-    pub fn read_range_into(
+    pub fn read_range_into<'c>(
         &self,
         tensor: usize,
         component: usize,
         first: u64,
         count: u64,
         out: &mut [u8],
-        verify: Option<bool>,
+        call: impl Into<ReadCall<'c>>,
     ) -> Result<()> {
+        let (verify, progress) = self.begin(call.into());
         self.part(tensor, component, first, count)
-            .and_then(|wanted| self.load_into(vec![(wanted, out)], verify.unwrap_or(self.verify)))
+            .and_then(|wanted| self.load_into(vec![(wanted, out)], verify, &progress))
             .map_err(|err| err.in_file(&self.label))
     }
 
@@ -225,7 +295,11 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Reader::read`]; `Size` if a slice has another length. On an error the slices may have been written to.
-    pub fn read_into(&self, targets: Vec<(usize, usize, &mut [u8])>, verify: Option<bool>) -> Result<()> {
+    pub fn read_into<'c>(
+        &self,
+        targets: Vec<(usize, usize, &mut [u8])>,
+        call: impl Into<ReadCall<'c>>,
+    ) -> Result<()> {
         let wanted = || {
             let mut wanted = room::list(targets.len())?;
             for (tensor, component, out) in targets {
@@ -234,8 +308,9 @@ impl Reader {
             }
             Ok(wanted)
         };
+        let (verify, progress) = self.begin(call.into());
         wanted()
-            .and_then(|targets| self.load_into(targets, verify.unwrap_or(self.verify)))
+            .and_then(|targets| self.load_into(targets, verify, &progress))
             .map_err(|err| err.in_file(&self.label))
     }
 
@@ -244,14 +319,20 @@ impl Reader {
     /// # Errors
     ///
     /// `Range`, `Checksum`, `Memory`, `Io`, `Truncated`.
-    pub fn read_stored(&self, tensor: usize, component: usize, verify: Option<bool>) -> Result<Buffer> {
+    pub fn read_stored<'c>(
+        &self,
+        tensor: usize,
+        component: usize,
+        call: impl Into<ReadCall<'c>>,
+    ) -> Result<Buffer> {
         let (info, part) = self.component(tensor, component)?;
         let wanted = Wanted::stored(info, part);
-        let verify = verify.unwrap_or(self.verify);
+        let (verify, progress) = self.begin(call.into());
+        progress.expect(part.stored_len());
         let read = || {
             let source = self.source_of(&wanted);
             if verify && !source.is_positioned() {
-                self.check_blobs(&[wanted], |_, _| true)?;
+                self.check_blobs(&[wanted], &progress, true)?;
             }
             let Ok(len) = usize::try_from(part.stored_len()) else {
                 fail!(Memory, "the blob does not fit in memory")
@@ -264,9 +345,15 @@ impl Reader {
                 return Ok(memory);
             }
             let mut memory = Memory::zeroed(len)?;
-            source.read(part.offset(), memory.as_mut_slice())?;
+            let offsets = (part.offset()..).step_by(PIECE_LEN);
+            for (offset, piece) in offsets.zip(memory.as_mut_slice().chunks_mut(PIECE_LEN)) {
+                source.read(offset, piece)?;
+                progress.tally().add(piece.len() as u64);
+                progress.tick()?;
+            }
             if verify && source.is_positioned() {
-                self.check_blobs(&[Wanted { held: Some(memory.as_slice()), ..wanted }], |_, _| true)?;
+                let held = Wanted { held: Some(memory.as_slice()), ..wanted };
+                self.check_blobs(&[held], &progress, false)?;
             }
             Ok(memory)
         };

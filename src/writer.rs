@@ -1,7 +1,7 @@
 //! Writing: tensors in, blobs out, the index last.
 
+mod blob;
 mod check;
-mod piece;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,20 +9,24 @@ use std::path::Path;
 
 use hashbrown::HashTable;
 
-use crate::codec::{Chooser, Filter, MIN_COMPRESSED_LEN};
+use crate::codec::{EncodeParams, Filter, MIN_COMPRESSED_LEN, ParamSelector};
 use crate::container::{self, ALIGNMENT, Footer, HEADER_LEN, SIGNATURE, align_up};
 use crate::dtype::{DType, Element};
-use crate::error::{Place, Result, ensure, fail};
+use crate::error::{ErrorKind, Place, Result, ensure, fail};
 use crate::index::{ComponentRecord, Index};
 use crate::layout::{Layout, Role};
 use crate::metadata::{self, Metadata};
 use crate::parallel;
+use crate::progress::{Progress, ProgressFn};
 use crate::room;
 use crate::sink::{Fsync, Sink};
 use crate::source::{Buffer, Memory};
 
+use blob::{
+    BlobWriter, BufferPool, CachedEncoder, Chunk, EncodedChunk, Outcome, Output, batch_chunks,
+    component_record, split_chunks,
+};
 use check::check_shared;
-use piece::{Encoders, Made, Outcome, Pending, Piece, Spares, cut, group, record_of};
 
 /// Tensors that are treated at a time, so that what is noted of each stays in the processor's cache.
 const RUN_LEN: usize = 4096;
@@ -68,7 +72,7 @@ impl Default for WriteOptions {
 pub struct Component<'a> {
     /// Its element type.
     pub dtype: DType,
-    /// Its elements, little-endian, in C order.
+    /// Its elements, little-endian, in C order. They must not change before [`Writer::add`] returns.
     pub bytes: &'a [u8],
     /// Components of one file that carry the same number, other than 0, and the same element type are the same
     /// bytes and are stored once, at the level of the first. The caller vouches for it.
@@ -120,7 +124,7 @@ pub struct Writer {
     threads: usize,
     index: Index,
     shared: HashMap<(u64, DType), (usize, ComponentRecord)>,
-    chooser: Option<Chooser>,
+    selector: Option<ParamSelector>,
     state: State,
 }
 
@@ -176,7 +180,7 @@ impl Writer {
             threads: parallel::thread_count(options.threads),
             index: Index::with_metadata(options.metadata),
             shared: HashMap::new(),
-            chooser: None,
+            selector: None,
             state: State::Open,
         })
     }
@@ -216,6 +220,9 @@ impl Writer {
 
     /// Adds tensors, all of them or, if one is refused, none.
     ///
+    /// Their bytes must not change meanwhile. If they do, the file is still readable, but holds any mixture of the bytes before
+    /// and after, and the checksum of an uncompressed tensor may not match.
+    ///
     /// # Errors
     ///
     /// `Name`, `Duplicate`, `Shape`, `Layout`, `Size`, `Sparse`, `Argument`: the tensor breaks a rule; the
@@ -223,17 +230,77 @@ impl Writer {
     /// more than an index can list; the writer only accepts to be dropped, and what stood under the file's name stays.
     /// `State`: finished or failed before.
     pub fn add(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
-        let checked = self.check_open().and_then(|()| self.check(tensors));
-        let hashes = checked.map_err(|err| err.in_file(&self.label))?;
+        self.add_watched(tensors, &Progress::none())
+    }
+
+    /// Adds tensors as [`Writer::add`] does, and reports bytes done and bytes to do, on the calling thread: first after 50 ms,
+    /// then as often, and at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::add`]. `Cancelled`: `progress` returned false; the writer only accepts to be dropped, and what stood under
+    /// the file's name stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ztensor::{Component, DType, Layout, Metadata, Tensor, WriteOptions, Writer};
+    ///
+    /// let tensor = Tensor {
+    ///     name: "mask",
+    ///     dtype: DType::UInt8,
+    ///     shape: &[3],
+    ///     layout: Layout::Dense,
+    ///     blocksize: None,
+    ///     components: &[Component { dtype: DType::UInt8, bytes: &[1, 2, 3], share: 0 }],
+    ///     level: 3,
+    ///     attributes: Metadata::new(),
+    /// };
+    /// let mut writer = Writer::memory(WriteOptions::default())?;
+    /// writer.add_with_progress(&[tensor], &mut |done, total| {
+    ///     eprintln!("{done} of {total} bytes");
+    ///     true
+    /// })?;
+    /// # Ok::<(), ztensor::Error>(())
+    /// ```
+    pub fn add_with_progress<'p>(
+        &mut self,
+        tensors: &[Tensor<'_>],
+        progress: &'p mut ProgressFn<'p>,
+    ) -> Result<()> {
+        self.add_watched(tensors, &Progress::new(Some(progress)))
+    }
+
+    fn add_watched(&mut self, tensors: &[Tensor<'_>], progress: &Progress<'_>) -> Result<()> {
+        let result = self.check_open().and_then(|()| self.add_all(tensors, progress));
+        if result.is_err() && self.state == State::Failed {
+            // The temporary file is removed now, whatever becomes of the writer.
+            self.sink = None;
+        }
+        result.map_err(|err| err.in_file(&self.label))
+    }
+
+    fn add_all(&mut self, tensors: &[Tensor<'_>], progress: &Progress<'_>) -> Result<()> {
+        let lens = || tensors.iter().flat_map(|tensor| tensor.components).map(|part| part.bytes.len());
+        progress.expect(lens().map(|len| len as u64).sum());
+        let hashes = match self.check(tensors, progress) {
+            Err(err) if err.kind() == ErrorKind::Cancelled => {
+                self.state = State::Failed;
+                return Err(err);
+            }
+            checked => checked?,
+        };
         self.state = State::Failed;
-        self.index.reserve(tensors.len()).map_err(|err| err.in_file(&self.label))?;
+        self.index.reserve(tensors.len())?;
         if let Some(sink) = &mut self.sink {
-            let lens = tensors.iter().flat_map(|tensor| tensor.components).map(|part| part.bytes.len());
-            sink.expect(lens.fold(0, |sum, len| sum.saturating_add(len.saturating_add(ALIGNMENT as usize))));
+            sink.expect(
+                lens().fold(0, |sum, len| sum.saturating_add(len.saturating_add(ALIGNMENT as usize))),
+            );
         }
         for (tensors, hashes) in tensors.chunks(RUN_LEN).zip(hashes.chunks(RUN_LEN)) {
-            self.store(tensors, hashes).map_err(|err| err.in_file(&self.label))?;
+            self.store(tensors, hashes, progress)?;
         }
+        progress.finish()?;
         self.state = State::Open;
         Ok(())
     }
@@ -247,7 +314,7 @@ impl Writer {
     }
 
     /// Checks tensors, and gives the hashes of their names.
-    fn check(&self, tensors: &[Tensor<'_>]) -> Result<Vec<u64>> {
+    fn check(&self, tensors: &[Tensor<'_>], progress: &Progress<'_>) -> Result<Vec<u64>> {
         let mut hashes: Vec<u64> = room::list(tensors.len())?;
         let mut names = HashTable::<usize>::new();
         names.try_reserve(tensors.len(), |&other| hashes[other])?;
@@ -255,7 +322,7 @@ impl Writer {
         for (at, tensor) in tensors.iter().enumerate() {
             let hash = self.index.hash(tensor.name);
             tensor
-                .check()
+                .check(&|| progress.tick())
                 .and_then(|()| {
                     ensure!(
                         names.find(hash, |&other| tensors[other].name == tensor.name).is_none()
@@ -273,44 +340,13 @@ impl Writer {
     }
 
     /// Writes the blobs of tensors that were checked, and enters them into the index.
-    fn store<'a>(&mut self, tensors: &[Tensor<'a>], hashes: &[u64]) -> Result<()> {
-        let mut pending = self.pending(tensors)?;
-        let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
-        let (mut sink, index) = (sink.gather(), &mut self.index);
-        let pieces = cut(&pending)?;
-        let groups = group(&pieces)?;
-        let spares = Spares::default();
-        let is_coded = pending.iter().any(|part| part.coding.is_some());
-        let is_beside = !is_coded && self.threads > 1 && groups.len() > 1;
-        let mut put = |piece: &Piece<'a>, made| {
-            let part = &mut pending[piece.component];
-            part.put(piece, made, &mut sink, index, &spares)
-                .map_err(|err| err.in_component(part.role.name()).in_tensor(part.tensor))
-        };
-        if is_beside {
-            // A checksum takes a fraction of the time of a write.
-            let write = |piece: &Piece<'a>| put(piece, Made::unsummed());
-            let sums = parallel::ahead(&pieces, CHECKED_AHEAD, Piece::len, Piece::checksum, write)?;
-            for (piece, sum) in pieces.iter().zip(sums) {
-                pending[piece.component].add_checksum(sum);
-            }
-        } else {
-            let helpers = if is_coded { parallel::helper_count(self.threads) } else { 0 };
-            parallel::in_order(
-                helpers,
-                &groups,
-                || Ok(Encoders::None),
-                |encoders, group| {
-                    group.iter().map(|piece| piece.make(encoders, &spares)).collect::<Result<Vec<Made>>>()
-                },
-                |group, made| group.iter().zip(made).try_for_each(|(piece, made)| put(piece, made)),
-            )?;
-        }
-        sink.finish()?;
-        let mut parts = 0..pending.len();
+    fn store(&mut self, tensors: &[Tensor<'_>], hashes: &[u64], progress: &Progress<'_>) -> Result<()> {
+        let mut blobs = self.blobs(tensors, progress)?;
+        self.write(&mut blobs, progress)?;
+        let mut parts = 0..blobs.len();
         for (tensor, &hash) in tensors.iter().zip(hashes) {
             let records = parts.by_ref().take(tensor.components.len());
-            let records = records.filter_map(|at| record_of(&pending, at));
+            let records = records.filter_map(|at| component_record(&blobs, at));
             self.index
                 .push(
                     (tensor.name, hash),
@@ -322,17 +358,65 @@ impl Writer {
                 )
                 .map_err(|err| err.in_tensor(tensor.name))?;
         }
-        for part in &pending {
-            if let (Outcome::Stored(record), true) = (&part.outcome, part.share != 0) {
-                self.shared.insert((part.share, part.dtype), (part.bytes.len(), *record));
+        for blob in &blobs {
+            if let (Outcome::Stored(record), true) = (&blob.outcome, blob.share != 0) {
+                self.shared.insert((blob.share, blob.dtype), (blob.bytes.len(), *record));
             }
         }
         Ok(())
     }
 
-    /// The components of a call, each known to be stored already or waiting.
-    fn pending<'a>(&mut self, tensors: &[Tensor<'a>]) -> Result<Vec<Pending<'a>>> {
-        let mut pending: Vec<Pending<'a>> = Vec::new();
+    /// Writes all that waits.
+    fn write<'a>(&mut self, blobs: &mut [BlobWriter<'a>], progress: &Progress<'_>) -> Result<()> {
+        let Some(sink) = &mut self.sink else { fail!(State, "the writer was finished already") };
+        let chunks = split_chunks(blobs)?;
+        let batches = batch_chunks(&chunks)?;
+        let pool = BufferPool::default();
+        let mut out = Output { sink: sink.gather(), index: &mut self.index, pool: &pool, progress };
+        let compresses = blobs.iter().any(|blob| blob.params.is_some());
+        let mut write = |chunk: &Chunk<'a>, encoded| {
+            let blob = &mut blobs[chunk.component];
+            blob.write_chunk(chunk, encoded, &mut out)
+                .map_err(|err| err.in_component(blob.role.name()).in_tensor(blob.tensor))
+        };
+        if !compresses && self.threads > 1 && batches.len() > 1 {
+            // A checksum takes a fraction of the time of a write.
+            let write = |chunk: &Chunk<'a>| write(chunk, EncodedChunk::without_checksum());
+            let checksums = parallel::map_with_lookahead(
+                &chunks,
+                CHECKED_AHEAD,
+                progress,
+                Chunk::len,
+                Chunk::checksum,
+                write,
+            )?;
+            for (chunk, checksum) in chunks.iter().zip(checksums) {
+                blobs[chunk.component].add_checksum(checksum);
+            }
+        } else {
+            let helpers = if compresses { parallel::helper_count(self.threads) } else { 0 };
+            let encode = |cached: &mut CachedEncoder,
+                          batch: &&[Chunk<'_>],
+                          checkpoint: &dyn Fn() -> Result<()>| {
+                batch.iter().map(|chunk| chunk.encode(cached, &pool, checkpoint)).collect::<Result<Vec<_>>>()
+            };
+            parallel::map_ordered(
+                helpers,
+                &batches,
+                progress,
+                || Ok(CachedEncoder::None),
+                encode,
+                |batch, encoded| {
+                    batch.iter().zip(encoded).try_for_each(|(chunk, encoded)| write(chunk, encoded))
+                },
+            )?;
+        }
+        out.sink.finish()
+    }
+
+    /// What writes the components of a call, each known to be stored already or waiting.
+    fn blobs<'a>(&mut self, tensors: &[Tensor<'a>], progress: &Progress<'_>) -> Result<Vec<BlobWriter<'a>>> {
+        let mut blobs: Vec<BlobWriter<'a>> = Vec::new();
         let mut first_of = HashMap::new();
         for tensor in tensors {
             for (component, role) in tensor.components.iter().zip(tensor.layout.roles()) {
@@ -346,41 +430,43 @@ impl Writer {
                     match first_of.entry((share, dtype)) {
                         Entry::Occupied(first) => Outcome::SameAs(*first.get()),
                         Entry::Vacant(entry) => {
-                            entry.insert(pending.len());
+                            entry.insert(blobs.len());
                             Outcome::Waiting
                         }
                     }
                 };
-                let compress = tensor.level > 0 && bytes.len() >= MIN_COMPRESSED_LEN;
-                let is_index = matches!(role, Role::Indices | Role::Indptr);
-                let coding = match compress && matches!(outcome, Outcome::Waiting) {
-                    true => {
-                        let chooser = match &mut self.chooser {
-                            Some(chooser) => chooser,
-                            none => none.insert(Chooser::new()?),
-                        };
-                        let suited = Filter::choose(dtype, is_index);
-                        Some(chooser.choose(tensor.level, suited, dtype.filter_width(), bytes)?)
-                    }
-                    false => None,
+                let params = if matches!(outcome, Outcome::Waiting) {
+                    self.encode_params(tensor.level, *role, component, progress)?
+                } else {
+                    progress.tally().add(bytes.len() as u64);
+                    None
                 };
-                let part = Pending {
-                    tensor: tensor.name,
-                    role: *role,
-                    dtype,
-                    bytes,
-                    coding,
-                    share,
-                    start: 0,
-                    waiting: 0,
-                    stored: Vec::new(),
-                    hasher: None,
-                    outcome,
-                };
-                room::push(&mut pending, part)?;
+                let blob = BlobWriter::new((tensor.name, *role, dtype), (bytes, share), params, outcome);
+                room::push(&mut blobs, blob)?;
             }
         }
-        Ok(pending)
+        Ok(blobs)
+    }
+
+    /// How a component is compressed, if it is.
+    fn encode_params(
+        &mut self,
+        level: i32,
+        role: Role,
+        component: &Component<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<Option<EncodeParams>> {
+        let Component { dtype, bytes, .. } = *component;
+        if level == 0 || bytes.len() < MIN_COMPRESSED_LEN {
+            return Ok(None);
+        }
+        progress.tick()?;
+        let selector = match &mut self.selector {
+            Some(selector) => selector,
+            none => none.insert(ParamSelector::new()?),
+        };
+        let preferred = Filter::choose(dtype, matches!(role, Role::Indices | Role::Indptr));
+        selector.choose(level, preferred, dtype.filter_width(), bytes, &|| progress.tick()).map(Some)
     }
 
     /// Writes index and footer and gives the file its name. A file in memory gives its bytes.

@@ -28,6 +28,12 @@ const GROUPS: &[Group] = &[
         &["ZtStatus", "ZT_OK", "ZT_ERR_*", "zt_last_error_*", "zt_status_name"],
     ),
     Group(
+        "progress",
+        "Long calls",
+        "How far a call is, and how to stop it.",
+        &["ZtProgress", "zt_set_progress"],
+    ),
+    Group(
         "codes",
         "Codes",
         "Numbers for what files spell as names: element types, layouts, roles, encodings, filters.",
@@ -76,7 +82,7 @@ const GROUPS: &[Group] = &[
         "reading",
         "Reading tensors",
         "One component, a part of one, or many tensors at once; into memory of the library's or of the caller's.",
-        &["ZT_VERIFY_*", "ZtTarget", "ZtProgress", "zt_reader_read*", "zt_reader_verify"],
+        &["ZT_VERIFY_*", "ZtTarget", "zt_reader_read*", "zt_reader_verify"],
     ),
     Group(
         "bytes",

@@ -70,7 +70,7 @@
  *
  * ## Chapters
  *
- * In the order of this header: @ref handles, @ref status, @ref codes, @ref opening, @ref describing, @ref reading,
+ * In the order of this header: @ref handles, @ref status, @ref progress, @ref codes, @ref opening, @ref describing, @ref reading,
  * @ref bytes, @ref writing, @ref version.
  *
  * ## Conventions
@@ -90,6 +90,7 @@
  *   _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader, or one writer, whose calls wait for each other. Error messages
  *   are kept apart for each thread.
+ * - **Long calls.** zt_set_progress() sets a callback that reports how far the calls of a thread are and can stop them.
  * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
  *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
  *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the

@@ -207,19 +207,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds bytes that are the same as those `distance` bytes before: blocks of one match each, without literals.
-    pub(crate) fn copy(&mut self, distance: usize, bytes: &[u8]) {
+    /// Adds `len` bytes, each the same as the one `distance` bytes before: blocks of one match each, without literals.
+    /// `bytes` begins with what they are.
+    pub(crate) fn copy(&mut self, distance: usize, len: usize, bytes: &[u8]) {
         /// No literals; one sequence; of each of its three numbers only one symbol.
         const HEADER: [u8; 3] = [0, 1, 0b01_01_01_00];
         /// From this length on, a match's symbol and extra bits follow its binary logarithm.
         const MIN_MATCH: usize = 131;
-        if bytes.len() < MIN_MATCH {
-            return self.store(bytes);
+        if len < MIN_MATCH {
+            return self.store(&bytes[..len]);
         }
         // All about as long, so that none is too short.
-        let count = bytes.len().div_ceil(MAX_BLOCK);
+        let count = len.div_ceil(MAX_BLOCK);
         for at in 0..count {
-            let len = (at + 1) * bytes.len() / count - at * bytes.len() / count;
+            let len = (at + 1) * len / count - at * len / count;
             let (length, offset) = (len as u64 - 3, distance as u64 + 3);
             let (length_bits, offset_bits) = (length.ilog2(), offset.ilog2());
             // Read from its end: a one, what the offset exceeds its power of two by, what the length does.
@@ -257,9 +258,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the frame with its checksum; `content` is what it decodes to.
-    pub(crate) fn finish(mut self, content: &[u8]) {
+    pub(crate) fn finish(self, content: &[u8]) {
+        self.finish_with(xxh64(content, 0));
+    }
+
+    /// Ends the frame with its checksum, given the XXH64 of what it decodes to.
+    pub(crate) fn finish_with(mut self, hash: u64) {
         self.end();
-        self.out.extend_from_slice(&(xxh64(content, 0) as u32).to_le_bytes());
+        self.out.extend_from_slice(&(hash as u32).to_le_bytes());
     }
 
     /// Marks the last block.
@@ -331,7 +337,7 @@ mod tests {
                 let mut frame = Vec::new();
                 let mut builder = Builder::new(&mut frame, content.len() as u32);
                 builder.store(&head);
-                builder.copy(distance, &content[distance..]);
+                builder.copy(distance, content.len() - distance, &content[distance..]);
                 builder.finish(&content);
                 assert!(decode(&frame, content.len()) == content, "{distance} {len}");
                 assert!(frame.len() < distance + distance / 10_000 + 170 + len / 8000);

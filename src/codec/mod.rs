@@ -11,11 +11,12 @@ mod stream;
 use zstd::bulk::Decompressor;
 
 use crate::error::{Error, ErrorKind, Result, ensure};
+use crate::progress::Checkpoint;
 
 pub(crate) use arrange::Arrangement;
 pub use filter::Filter;
 use pieces::{Pieces, Refusal};
-pub(crate) use plane::{Chooser, Coding, Encoder, store};
+pub(crate) use plane::{EncodeParams, Encoder, ParamSelector, store};
 pub(crate) use stream::{Head, SeekTable, check_stream};
 
 /// The smallest chunk that an encoding may state, in bytes.
@@ -181,9 +182,11 @@ impl Decoder {
         frame: &[u8],
         chunk: &Chunk,
         out: &mut [u8],
+        checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
+        checkpoint()?;
         if matches!(zstd.frames, Frames::Stream { .. }) {
-            return stream::decode(&mut self.zstd, frame, chunk, 0, out);
+            return stream::decode(&mut self.zstd, frame, chunk, (0, out), checkpoint);
         }
         check_header(zstd.frames, frame, chunk)?;
         ensure!(
@@ -224,26 +227,26 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes a chunk and copies the part of it that begins `skip` bytes in to `out`.
+    /// Decodes the part of a chunk that begins `skip` bytes in to `out`.
     pub(crate) fn decode_part(
         &mut self,
         zstd: &Zstd<'_>,
         width: usize,
         frame: &[u8],
         chunk: &Chunk,
-        skip: usize,
-        out: &mut [u8],
+        (skip, out): (usize, &mut [u8]),
+        checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
         if skip == 0 && out.len() == chunk.len {
-            return self.decode(zstd, width, frame, chunk, out);
+            return self.decode(zstd, width, frame, chunk, out, checkpoint);
         }
         // To decode a stream piece by piece takes the memory of its window; a short one takes less as a whole.
         if matches!(zstd.frames, Frames::Stream { .. }) && chunk.len > LONG_CHUNK_LEN {
-            return stream::decode(&mut self.zstd, frame, chunk, skip, out);
+            return stream::decode(&mut self.zstd, frame, chunk, (skip, out), checkpoint);
         }
         let mut whole = std::mem::take(&mut self.partial);
         whole.resize(chunk.len, 0);
-        let result = self.decode(zstd, width, frame, chunk, &mut whole);
+        let result = self.decode(zstd, width, frame, chunk, &mut whole, checkpoint);
         if result.is_ok() {
             out.copy_from_slice(&whole[skip..skip + out.len()]);
         }

@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use zstd::bulk::Decompressor;
 
 use super::frame::{COMPRESSED, Header, MAX_BLOCK, RLE};
-use super::{Chunk, MAX_HEADER_LEN};
+use super::{Chunk, LONG_CHUNK_LEN, MAX_HEADER_LEN};
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
+use crate::progress::Checkpoint;
 
 /// The window that zstd's highest level asks for, as a power of two: 128 MiB.
 const MAX_WINDOW_LOG: u32 = 27;
@@ -93,32 +94,59 @@ pub(crate) fn check_stream(
     Ok(())
 }
 
+/// Bytes of a stream that are decoded between two checkpoints.
+const SLICE_LEN: usize = 4 * 1024 * 1024;
+
+fn failed(err: io::Error) -> Error {
+    damaged(&format!("zstd says \"{err}\""))
+}
+
 /// Decodes a stream, of which `out` wants the bytes from `skip` on.
 pub(super) fn decode(
     zstd: &mut Decompressor<'static>,
     stored: &[u8],
     chunk: &Chunk,
-    skip: usize,
-    out: &mut [u8],
+    (skip, out): (usize, &mut [u8]),
+    checkpoint: Checkpoint<'_>,
 ) -> Result<()> {
-    let failed = |err: io::Error| damaged(&format!("zstd says \"{err}\""));
-    if skip == 0 && out.len() == chunk.len {
-        let len = zstd.decompress_to_buffer(stored, out).map_err(failed)?;
-        ensure!(len == chunk.len, Frame, "the zstd stream decodes to {len} bytes, not to {}", chunk.len);
-        return Ok(());
+    if skip > 0 || out.len() < chunk.len {
+        return decode_in_slices(stored, chunk, (skip, out), checkpoint);
     }
+    if chunk.len > LONG_CHUNK_LEN {
+        // Only what is in one piece can have a window of more than MAX_WINDOW.
+        match decode_in_slices(stored, chunk, (0, &mut *out), checkpoint) {
+            Err(err) if err.kind() != ErrorKind::Cancelled => {}
+            result => return result,
+        }
+    }
+    let len = zstd.decompress_to_buffer(stored, out).map_err(failed)?;
+    ensure!(len == chunk.len, Frame, "the zstd stream decodes to {len} bytes, not to {}", chunk.len);
+    Ok(())
+}
+
+fn decode_in_slices(
+    stored: &[u8],
+    chunk: &Chunk,
+    (skip, out): (usize, &mut [u8]),
+    checkpoint: Checkpoint<'_>,
+) -> Result<()> {
+    let end = skip + out.len();
     let mut reader = zstd::stream::read::Decoder::with_buffer(stored)
         .and_then(|mut reader| reader.window_log_max(MAX_WINDOW_LOG).map(|()| reader))
         .map_err(|err| Error::io("set up the decoder", err))?;
-    let skipped = io::copy(&mut (&mut reader).take(skip as u64), &mut io::sink()).map_err(failed)?;
-    ensure!(
-        skipped == skip as u64,
-        Frame,
-        "the zstd stream decodes to {skipped} bytes, not to {}",
-        chunk.len
-    );
-    reader.read_exact(out).map_err(failed)?;
-    if skip + out.len() == chunk.len {
+    let mut skipped = 0;
+    while skipped < skip {
+        checkpoint()?;
+        let slice_len = (skip - skipped).min(SLICE_LEN) as u64;
+        let len = io::copy(&mut (&mut reader).take(slice_len), &mut io::sink()).map_err(failed)?;
+        skipped += len as usize;
+        ensure!(len == slice_len, Frame, "the zstd stream decodes to {skipped} bytes, not to {}", chunk.len);
+    }
+    for slice in out.chunks_mut(SLICE_LEN) {
+        checkpoint()?;
+        reader.read_exact(slice).map_err(failed)?;
+    }
+    if end == chunk.len {
         let more = reader.read(&mut [0]).map_err(failed)?;
         ensure!(more == 0, Frame, "the zstd stream decodes to more than {} bytes", chunk.len);
     }
@@ -177,7 +205,7 @@ impl SeekTable {
                 frame_size = decoded;
             }
             if decoded == 0
-                || frame_size as usize > super::LONG_CHUNK_LEN
+                || frame_size as usize > LONG_CHUNK_LEN
                 || u64::from(decoded) != left.min(frame_size.into())
             {
                 return Err(broken("states frames that are not of one size, or do not add up"));
@@ -232,15 +260,46 @@ mod tests {
             let mut zstd = Decompressor::new().unwrap();
             for (skip, len) in [(0, 700_000), (0, 5), (299_990, 20), (699_999, 1), (700_000, 0)] {
                 let mut out = vec![0; len];
-                decode(&mut zstd, &stored, &chunk, skip, &mut out).unwrap();
+                decode(&mut zstd, &stored, &chunk, (skip, &mut out), &|| Ok(())).unwrap();
                 assert_eq!(out, content[skip..skip + len]);
             }
             for wrong in [content.len() - 1, content.len() + 1] {
                 let chunk = Chunk { len: wrong, ..chunk };
                 for skip in [0, wrong] {
-                    assert!(decode(&mut zstd, &stored, &chunk, skip, &mut vec![0; wrong - skip]).is_err());
+                    let mut out = vec![0; wrong - skip];
+                    assert!(decode(&mut zstd, &stored, &chunk, (skip, &mut out), &|| Ok(())).is_err());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_long_stream_is_decoded_in_slices_that_can_be_cancelled() {
+        let content: Vec<u8> = (0..LONG_CHUNK_LEN as u32 + 1).map(|at| (at >> 7) as u8).collect();
+        // Of a window of 256 MiB, which only decoding in one piece takes, and of the usual one.
+        let mut wide = vec![0x28, 0xb5, 0x2f, 0xfd, 0x80, 18 << 3];
+        wide.extend((content.len() as u32).to_le_bytes());
+        for (at, block) in content.chunks(128 * 1024).enumerate() {
+            let is_last = u32::from((at + 1) * 128 * 1024 >= content.len());
+            wide.extend(&(is_last | (block.len() as u32) << 3).to_le_bytes()[..3]);
+            wide.extend(block);
+        }
+        for (stored, is_sliced) in [(stream(&content, 1), true), (wide, false)] {
+            let chunk =
+                Chunk { number: 0, at: 0, stored_len: stored.len(), len: content.len(), is_again: false };
+            let mut zstd = Decompressor::new().unwrap();
+            let mut out = vec![0; content.len()];
+            let left = std::cell::Cell::new(usize::MAX);
+            let checkpoint = || {
+                ensure!(left.get() > 0, Cancelled, "stop");
+                left.set(left.get() - 1);
+                Ok(())
+            };
+            decode(&mut zstd, &stored, &chunk, (0, &mut out), &checkpoint).unwrap();
+            assert!(out == content);
+            left.set(3);
+            let result = decode(&mut zstd, &stored, &chunk, (0, &mut out), &checkpoint);
+            assert_eq!(result.err().map(|err| err.kind()), is_sliced.then_some(ErrorKind::Cancelled));
         }
     }
 

@@ -11,6 +11,7 @@ pub mod dlpack;
 pub mod guard;
 pub mod name;
 mod pointer;
+pub mod progress;
 pub mod reader;
 mod table;
 pub mod writer;

@@ -11,8 +11,9 @@ use std::sync::OnceLock;
 use super::ZtStatus;
 use super::guard::{guard, guard_value};
 use super::pointer::{Out, array, borrow, free, handle, into_handle, path};
+use super::progress::Watch;
 use crate::error::{Place, Result, ensure};
-use crate::reader::{ReadOptions, Reader};
+use crate::reader::{ReadCall, ReadOptions, Reader};
 use crate::room;
 use crate::source::Mode;
 
@@ -117,6 +118,37 @@ unsafe fn give<T>(
     };
     // SAFETY: passed on.
     unsafe { with(reader, give) }
+}
+
+/// Runs the body of a function that reads and gives one handle.
+///
+/// # Safety
+///
+/// As for [`give`].
+unsafe fn give_read<T>(
+    reader: *const ZtReader,
+    out: *mut *mut T,
+    name: &str,
+    verify: i32,
+    body: impl FnOnce(&Reader, ReadCall<'_>) -> Result<*mut T>,
+) -> ZtStatus {
+    // SAFETY: passed on.
+    unsafe { give(reader, out, name, |reader| reading(reader, verify, body)) }
+}
+
+/// Runs a call that reads, with the progress of this thread.
+fn reading<T>(
+    reader: &Reader,
+    verify: i32,
+    body: impl FnOnce(&Reader, ReadCall<'_>) -> Result<T>,
+) -> Result<T> {
+    let watch = Watch::current();
+    let mut report = |done, total| watch.report(done, total);
+    let mut call = ReadCall::from(read::verify_option(verify)?);
+    if watch.is_set() {
+        call = call.progress(&mut report);
+    }
+    body(reader, call)
 }
 
 /// Opens a local file and reads its index. No tensor is read yet.

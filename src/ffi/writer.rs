@@ -9,6 +9,7 @@ use super::buffer::ZtBuffer;
 use super::guard::{guard, guard_value};
 use super::name::{ZtDtype, ZtLayout};
 use super::pointer::{Out, array, array_mut, borrow, c_text, free, handle, into_handle, path, text};
+use super::progress::Watch;
 use super::table::Table;
 use crate::dtype::DType;
 use crate::error::{Error, Place, Result, ensure, fail};
@@ -52,7 +53,8 @@ handle!(ZtWriter, b"ztwriter", "ZtWriter");
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ZtComponentSpec {
-    /// The elements, little-endian, in C order, at any alignment. Read during the call, not kept.
+    /// The elements, little-endian, in C order, at any alignment. Read during the call, not kept. No thread may write to
+    /// them meanwhile.
     pub data: *const c_void,
     /// Bytes at `data`.
     pub len: usize,
@@ -351,14 +353,16 @@ fn dtype(code: ZtDtype) -> Result<DType> {
 
 /// Adds tensors, in this order: all of them, or if one is refused, none.
 ///
-/// The data is read during the call and not kept; it is neither copied nor converted.
+/// The data is read during the call and not kept; it is neither copied nor converted. It is read more than once, so it must
+/// not change during the call. If it does, the file is still readable, but holds any mixture of the bytes before and after, and
+/// the checksum of an uncompressed tensor may not match.
 ///
 /// Ownership: `count` specs at `tensors`, and all that they point to, stay the caller's.
-/// Threads: any.
+/// Threads: any; no thread writes to the data meanwhile.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
 /// ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
-/// ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
-/// another process's.
+/// ZT_ERR_MEMORY, ZT_ERR_LIMIT, ZT_ERR_CANCELLED: nothing is left of the file, and the writer can only be freed. ZT_ERR_STATE:
+/// it was finished or failed before, or is another process's.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_writer_add(
@@ -379,7 +383,13 @@ pub unsafe extern "C" fn zt_writer_add(
             unsafe { spec.tensor(parts).map_err(|err| spec.locate(err)) }
         });
         let tensors = Table::try_new(specs.len(), tensors)?;
-        writer.call(|writer| writer.add(tensors.as_slice()))
+        let watch = Watch::current();
+        writer.call(|writer| match watch.is_set() {
+            true => {
+                writer.add_with_progress(tensors.as_slice(), &mut |done, total| watch.report(done, total))
+            }
+            false => writer.add(tensors.as_slice()),
+        })
     };
     // SAFETY: passed on.
     unsafe { with(writer, body) }

@@ -51,7 +51,7 @@ impl Batch {
         if self.threads < 2 || len == 0 || !is_worthwhile {
             return work();
         }
-        parallel::beside(|keep_going| mapped().for_each(|memory| memory.populate(keep_going)), work)
+        parallel::with_background(|keep_going| mapped().for_each(|memory| memory.populate(keep_going)), work)
     }
 
     /// One span for each component, in the order asked for. Components that are the same blob have equal spans.

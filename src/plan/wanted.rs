@@ -4,6 +4,7 @@ use crate::codec::{self, Chunk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{ComponentInfo, Encoding, Known, TensorInfo, Zstd};
 use crate::layout::{Layout, Part};
+use crate::progress::Checkpoint;
 
 /// A component of the file that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +74,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Checks the index values of a sparse layout, given the wanted bytes.
-    pub(crate) fn check_values(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn check_values(&self, bytes: &[u8], checkpoint: Checkpoint<'_>) -> Result<()> {
         let (Some(geometry), Known::Known(role), Some(dtype)) =
             (self.tensor.geometry(), self.part.role(), self.part.dtype().known())
         else {
@@ -87,6 +88,6 @@ impl<'a> Wanted<'a> {
         let values = self.tensor.component(0);
         let Some(len) = values.and_then(|values| values.len_bytes()) else { return Ok(()) };
         let stored = geometry.stored_count(Part { dtype: geometry.dtype, len })?;
-        geometry.check_values(role, dtype, bytes, self.start / dtype.size() as u64, stored)
+        geometry.check_values((role, dtype), (bytes, self.start / dtype.size() as u64), stored, checkpoint)
     }
 }

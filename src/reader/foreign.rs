@@ -12,6 +12,7 @@ use crate::index::{DigestRecord, Encoding, Frames, Known};
 use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
 use crate::legacy::{self, Shard};
 use crate::plan::Wanted;
+use crate::progress::{Checkpoint, Progress};
 use crate::room;
 use crate::source::{Mode, Source};
 use crate::unrecognized;
@@ -65,6 +66,15 @@ fn expect(expected: Digest, hasher: Hasher) -> Result<()> {
     Err(Cause::Digest { expected: expected.to_string(), found: found.to_string() }.into())
 }
 
+fn check_digest(expected: Digest, bytes: &[u8], checkpoint: Checkpoint<'_>) -> Result<()> {
+    let mut hasher = Hasher::like(expected);
+    for piece in bytes.chunks(PIECE_LEN) {
+        checkpoint()?;
+        hasher.update(piece);
+    }
+    expect(expected, hasher)
+}
+
 impl Reader {
     /// Reads the component's table of frames, if it has one that is still to be read.
     pub(super) fn prepare(&self, wanted: &Wanted<'_>) -> Result<()> {
@@ -81,9 +91,15 @@ impl Reader {
     }
 
     /// Checks what a stream's headers say, before memory is taken.
-    pub(super) fn check_stream(&self, wanted: &Wanted<'_>, raw_size: u64) -> Result<()> {
+    pub(super) fn check_stream(
+        &self,
+        wanted: &Wanted<'_>,
+        raw_size: u64,
+        checkpoint: Checkpoint<'_>,
+    ) -> Result<()> {
         let (start, stored_len) = (wanted.part.offset(), wanted.part.stored_len());
         codec::check_stream(stored_len, raw_size, |at| -> Result<Head> {
+            checkpoint()?;
             let mut head = [0; codec::MAX_HEADER_LEN];
             let len = stored_len.saturating_sub(at).min(head.len() as u64) as usize;
             self.source_of(wanted).read(start + at.min(stored_len), &mut head[..len])?;
@@ -98,13 +114,14 @@ impl Reader {
         wanted: &Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
+        checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
         self.prepare(wanted)?;
         let part = wanted.part;
         let digest = part.digest();
         if let Some(DigestRecord { digest, decoded: false, offset, len }) = digest {
             let mut hasher = Hasher::like(digest);
-            self.each_piece(wanted, offset, len, scratch, |bytes| {
+            self.each_piece(wanted, (offset, len), scratch, checkpoint, |bytes| {
                 hasher.update(bytes);
                 Ok(())
             })?;
@@ -123,10 +140,10 @@ impl Reader {
         };
         match part.encoding() {
             Encoding::Zstd(zstd) if matches!(zstd.frames, Frames::Stream { .. }) => {
-                self.check_stream(wanted, zstd.raw_size)?;
+                self.check_stream(wanted, zstd.raw_size, checkpoint)?;
                 for chunk in codec::chunks(&zstd) {
                     let stored = self.fetch(wanted, part.offset(), chunk.stored_len, scratch)?;
-                    decoder.decode_part(&zstd, 1, stored, &chunk, chunk.len, &mut [])?;
+                    decoder.decode_part(&zstd, 1, stored, &chunk, (chunk.len, &mut []), checkpoint)?;
                 }
             }
             Encoding::Zstd(zstd) => {
@@ -135,12 +152,12 @@ impl Reader {
                     let stored = self.fetch(wanted, part.offset() + chunk.at, chunk.stored_len, scratch)?;
                     codec::check_header(zstd.frames, stored, &chunk)?;
                     room::resize(&mut decoded, chunk.len, 0)?;
-                    decoder.decode(&zstd, 1, stored, &chunk, &mut decoded)?;
+                    decoder.decode(&zstd, 1, stored, &chunk, &mut decoded, checkpoint)?;
                     see(&decoded)?;
                 }
             }
             Encoding::Raw if of_decoded.is_some() || rule.is_some() => {
-                self.each_piece(wanted, part.offset(), part.stored_len(), scratch, see)?;
+                self.each_piece(wanted, (part.offset(), part.stored_len()), scratch, checkpoint, see)?;
             }
             Encoding::Raw | Encoding::Unknown(_) => {}
         }
@@ -156,48 +173,42 @@ impl Reader {
     fn each_piece(
         &self,
         wanted: &Wanted<'_>,
-        offset: u64,
-        len: u64,
+        (offset, len): (u64, u64),
         scratch: &mut Vec<u8>,
+        checkpoint: Checkpoint<'_>,
         mut see: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         (0..len).step_by(PIECE_LEN).try_for_each(|at| {
+            checkpoint()?;
             see(self.fetch(wanted, offset + at, (len - at).min(PIECE_LEN as u64) as usize, scratch)?)
         })
     }
 
     /// Checks the bytes of a stream against a checksum of the stored bytes.
-    pub(super) fn check_stored(wanted: &Wanted<'_>, stored: &[u8]) -> Result<()> {
+    pub(super) fn check_stored(wanted: &Wanted<'_>, stored: &[u8], checkpoint: Checkpoint<'_>) -> Result<()> {
         match wanted.part.digest() {
-            Some(DigestRecord { digest, decoded: false, .. }) => {
-                let mut hasher = Hasher::like(digest);
-                hasher.update(stored);
-                expect(digest, hasher)
-            }
+            Some(DigestRecord { digest, decoded: false, .. }) => check_digest(digest, stored, checkpoint),
             _ => Ok(()),
         }
     }
 
     /// Checks decoded bytes against a checksum of the decoded bytes, if they are all there.
-    pub(super) fn check_decoded(wanted: &Wanted<'_>, bytes: &[u8]) -> Result<()> {
+    pub(super) fn check_decoded(wanted: &Wanted<'_>, bytes: &[u8], checkpoint: Checkpoint<'_>) -> Result<()> {
         match wanted.decoded_digest() {
-            Some(digest) => {
-                let mut hasher = Hasher::like(digest);
-                hasher.update(bytes);
-                expect(digest, hasher)
-            }
+            Some(digest) => check_digest(digest, bytes, checkpoint),
             None => Ok(()),
         }
     }
 
     /// Checks whole files beside the one that was opened.
-    pub(super) fn check_shards(&self) -> Result<()> {
+    pub(super) fn check_shards(&self, progress: &Progress<'_>) -> Result<()> {
         let mut scratch = Vec::new();
         for shard in &self.shards {
             let Some(digest) = shard.digest else { continue };
             let mut hasher = Hasher::like(digest);
             let len = shard.source.len();
             for at in (0..len).step_by(PIECE_LEN) {
+                progress.tick()?;
                 hasher.update(shard.source.fetch(
                     at,
                     (len - at).min(PIECE_LEN as u64) as usize,

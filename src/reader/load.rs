@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Encoding, Frames, Known, Zstd};
 use crate::parallel;
 use crate::plan::{Batch, Plan, ReadOp, Wanted};
+use crate::progress::{Checkpoint, Progress};
 use crate::room;
 
 /// Scratch memory that all threads of a call allocate together, about, unless one thread alone needs more.
@@ -46,18 +47,40 @@ struct Tasks<'a, 'm> {
     sums: Vec<FrameSums<'a>>,
 }
 
+/// What a thread needs to read and decode.
+#[derive(Default)]
+struct TaskState {
+    decoder: Option<Decoder>,
+    scratch: Vec<u8>,
+}
+
 impl Reader {
     /// Reads components into memory of their own.
-    pub(super) fn load(&self, wanted: &[Wanted<'_>], verify: bool) -> Result<Batch> {
-        self.check_before(wanted, verify)?;
+    pub(super) fn load(&self, wanted: &[Wanted<'_>], verify: bool, progress: &Progress<'_>) -> Result<Batch> {
+        let total: u64 = wanted.iter().map(|wanted| wanted.len as u64).sum();
+        progress.expect(total);
+        self.check_before(wanted, verify, progress)?;
         let mut plan = Plan::new(wanted, |wanted| self.source_of(wanted))?;
-        self.fill(plan.read_ops(wanted)?, verify)?;
-        self.check_values(wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at))), verify)?;
+        let ops = plan.read_ops(wanted)?;
+        // What is mapped is there at once; what was verified has been counted.
+        let filled: u64 = ops.iter().map(|op| op.out.len() as u64).sum();
+        if !verify {
+            progress.tally().add(total.saturating_sub(filled));
+        }
+        self.fill(ops, verify, progress)?;
+        let loaded = wanted.iter().enumerate().map(|(at, wanted)| (wanted, plan.bytes(at)));
+        self.check_values(loaded, verify, progress)?;
+        progress.finish()?;
         plan.finish(self.threads)
     }
 
     /// Reads components into memory of the caller.
-    pub(super) fn load_into(&self, targets: Vec<(Wanted<'_>, &mut [u8])>, verify: bool) -> Result<()> {
+    pub(super) fn load_into(
+        &self,
+        targets: Vec<(Wanted<'_>, &mut [u8])>,
+        verify: bool,
+        progress: &Progress<'_>,
+    ) -> Result<()> {
         let (mut wanted, mut slices) = (room::list(targets.len())?, room::list(targets.len())?);
         for (part, out) in targets {
             wanted.push(part);
@@ -69,22 +92,24 @@ impl Reader {
                 return Err(wanted.locate(Error::new(ErrorKind::Size, message)));
             }
         }
-        self.check_before(&wanted, verify)?;
+        progress.expect(wanted.iter().map(|wanted| wanted.len as u64).sum());
+        self.check_before(&wanted, verify, progress)?;
         let ops = wanted.iter().zip(&mut slices).map(|(wanted, out)| ReadOp::new(*wanted, out));
-        self.fill(room::collect(ops)?, verify)?;
-        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify)
+        self.fill(room::collect(ops)?, verify, progress)?;
+        self.check_values(wanted.iter().zip(slices.iter().map(|out| &**out)), verify, progress)?;
+        progress.finish()
     }
 
     /// Reads and decodes, on several threads. If `verify`, the checksum of compressed components that are read whole
     /// is checked too: the checksum of a frame alone says that it is intact, not that it is the one that was written.
-    fn fill(&self, ops: Vec<ReadOp<'_, '_>>, verify: bool) -> Result<()> {
+    fn fill(&self, ops: Vec<ReadOp<'_, '_>>, verify: bool, progress: &Progress<'_>) -> Result<()> {
         let mut tasks = Tasks::default();
         for op in ops {
             self.add_tasks(op, verify, &mut tasks)?;
         }
-        self.run(tasks.small)?;
+        self.run(tasks.small, verify, progress)?;
         // Their scratch memory is allocated once that of the others is free.
-        self.run(tasks.large)?;
+        self.run(tasks.large, verify, progress)?;
         tasks.sums.iter().try_for_each(|sums| self.check_frames(sums))
     }
 
@@ -124,24 +149,32 @@ impl Reader {
         Ok(())
     }
 
-    fn run(&self, tasks: Vec<DecodeTask<'_, '_>>) -> Result<()> {
+    fn run(&self, tasks: Vec<DecodeTask<'_, '_>>, verify: bool, progress: &Progress<'_>) -> Result<()> {
         // A thread costs more than what a few small tensors take.
         let is_little = tasks.iter().map(|task| task.out.len()).sum::<usize>() < CHUNK_LEN;
         let scratch_len = tasks.iter().map(|task| task.scratch_len).max().unwrap_or(0);
         let threads = self.threads.min(MAX_SCRATCH.checked_div(scratch_len).unwrap_or(usize::MAX)).max(1);
+        let tally = progress.tally();
         parallel::for_each(
             if is_little { 1 } else { threads },
             tasks,
-            || Ok((None, Vec::new())),
-            |(decoder, scratch), task| match (task.chunk, task.wanted.part.encoding()) {
-                (Some((chunk, skip)), Encoding::Zstd(zstd)) => {
-                    let wanted = task.wanted;
-                    self.decode(task, &zstd, chunk, skip, decoder, scratch)
-                        .map_err(|err| self.explain(&wanted, err))
+            progress,
+            || Ok(TaskState::default()),
+            |state, task, checkpoint| {
+                // Raw data that was verified before has been counted.
+                let counts = task.chunk.is_some() || !verify || self.is_judged_after(&task.wanted);
+                let len = if counts { task.out.len() as u64 } else { 0 };
+                let wanted = task.wanted;
+                match (task.chunk, wanted.part.encoding()) {
+                    (Some((chunk, skip)), Encoding::Zstd(zstd)) => self
+                        .decode(task, &zstd, (chunk, skip), state, checkpoint)
+                        .map_err(|err| self.explain(&wanted, err, checkpoint))?,
+                    _ => self
+                        .read_raw(&wanted, task.at, task.out)
+                        .map_err(|err| self.locate(&wanted, err))?,
                 }
-                _ => self
-                    .read_raw(&task.wanted, task.at, task.out)
-                    .map_err(|err| self.locate(&task.wanted, err)),
+                tally.add(len);
+                Ok(())
             },
         )
     }
@@ -150,11 +183,11 @@ impl Reader {
         &self,
         task: DecodeTask<'_, '_>,
         zstd: &Zstd<'_>,
-        chunk: Chunk,
-        skip: usize,
-        decoder: &mut Option<Decoder>,
-        scratch: &mut Vec<u8>,
+        (chunk, skip): (Chunk, usize),
+        state: &mut TaskState,
+        checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
+        let TaskState { decoder, scratch } = state;
         let part = task.wanted.part;
         let width = match part.dtype() {
             Known::Known(dtype) => dtype.filter_width(),
@@ -171,9 +204,9 @@ impl Reader {
             sum.get_or_init(|| crc32(frame));
         }
         if matches!(zstd.frames, Frames::Stream { .. }) {
-            Self::check_stored(&task.wanted, frame)?;
+            Self::check_stored(&task.wanted, frame, checkpoint)?;
         }
-        decoder.decode_part(zstd, width, frame, &chunk, skip, task.out)
+        decoder.decode_part(zstd, width, frame, &chunk, (skip, task.out), checkpoint)
     }
 
     /// Compares the frames of a component with its checksum.

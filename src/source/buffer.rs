@@ -6,6 +6,7 @@ use super::Memory;
 use super::memory::advise_huge_pages;
 use crate::error::{Result, ensure};
 use crate::parallel;
+use crate::progress::{Checkpoint, Progress};
 
 /// Bytes that a thread copies at a time.
 const COPIED_LEN: usize = 4 * 1024 * 1024;
@@ -45,11 +46,11 @@ impl Buffer {
         ensure!(out.len() == self.len, Size, "the target has {} bytes, the buffer {}", out.len(), self.len);
         advise_huge_pages(out);
         let pieces = self.as_slice().chunks(COPIED_LEN).zip(out.chunks_mut(COPIED_LEN)).collect();
-        let copy = |_: &mut (), (from, to): (&[u8], &mut [u8])| {
+        let copy = |_: &mut (), (from, to): (&[u8], &mut [u8]), _: Checkpoint<'_>| {
             to.copy_from_slice(from);
             Ok(())
         };
-        parallel::for_each(parallel::thread_count(threads), pieces, || Ok(()), copy)
+        parallel::for_each(parallel::thread_count(threads), pieces, &Progress::none(), || Ok(()), copy)
     }
 
     /// A handle to the first `len` bytes.

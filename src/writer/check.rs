@@ -8,9 +8,10 @@ use crate::error::{Result, ensure, fail};
 use crate::index::{ComponentRecord, check_name};
 use crate::layout::{Geometry, Layout, MAX_NDIM, MAX_ROLES, Part};
 use crate::metadata::{self, Metadata, Value};
+use crate::progress::Checkpoint;
 
 impl Tensor<'_> {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, checkpoint: Checkpoint<'_>) -> Result<()> {
         check_name(self.name)?;
         let ndim = self.shape.len();
         ensure!(ndim <= MAX_NDIM, Shape, "{ndim} dimensions, the limit is {MAX_NDIM}");
@@ -48,7 +49,7 @@ impl Tensor<'_> {
         }
         geometry.check_parts(&parts[..roles.len()])?;
         if self.dtype == DType::Bool {
-            check_bools(self.components[0].bytes)?;
+            check_bools(self.components[0].bytes, checkpoint)?;
         }
         if self.layout == Layout::Dense {
             return Ok(());
@@ -56,7 +57,7 @@ impl Tensor<'_> {
         let stored = geometry.stored_count(parts[0])?;
         self.components.iter().zip(roles).try_for_each(|(component, role)| {
             geometry
-                .check_values(*role, component.dtype, component.bytes, 0, stored)
+                .check_values((*role, component.dtype), (component.bytes, 0), stored, checkpoint)
                 .map_err(|err| err.in_component(role.name()))
         })
     }
@@ -77,14 +78,23 @@ impl Tensor<'_> {
 }
 
 /// Checks that every byte is 0 or 1.
-fn check_bools(bytes: &[u8]) -> Result<()> {
-    // Block by block, so that the search runs on vectors.
-    let Some(block) = bytes.chunks(4096).position(|block| block.iter().fold(0, |all, byte| all | byte) > 1)
-    else {
-        return Ok(());
-    };
-    let at = bytes[block * 4096..].iter().position(|&byte| byte > 1).map_or(0, |at| block * 4096 + at);
-    fail!(Argument, "byte {at} of the bools is {}; a bool is 0 or 1", bytes[at])
+fn check_bools(bytes: &[u8], checkpoint: Checkpoint<'_>) -> Result<()> {
+    /// So many bytes at once, so that the search runs on vectors.
+    const BLOCK: usize = 4096;
+    for (number, part) in bytes.chunks(1024 * BLOCK).enumerate() {
+        checkpoint()?;
+        let is_wrong = |block: &[u8]| block.iter().fold(0, |all, byte| all | byte) > 1;
+        let found = part.chunks(BLOCK).any(is_wrong).then(|| part.iter().position(|&byte| byte > 1));
+        if let Some(Some(at)) = found {
+            fail!(
+                Argument,
+                "byte {} of the bools is {}; a bool is 0 or 1",
+                number * 1024 * BLOCK + at,
+                part[at]
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Checks that components that are said to be the same bytes have the same length.

@@ -519,6 +519,12 @@ static void test_lend(void) {
     CHECK_STATUS(zt_writer_lend(memory_writer, NULL, 0), ZT_OK);
 }
 
+static void test_set_progress(void) {
+    zt_set_progress(NULL, NULL);
+    zt_set_progress(never_called, &reader);
+    zt_set_progress(NULL, &reader);
+}
+
 static void test_finish(void) {
     REFUSED(zt_writer_finish(NULL), ZT_ERR_NULL);
     REFUSED(zt_writer_finish(memory_writer), ZT_ERR_ARGUMENT);
@@ -792,6 +798,7 @@ int main(void) {
     test_create();
     test_add();
     test_lend();
+    test_set_progress();
     test_finish();
     test_dlpack_specs();
     test_dlpack_tensors();

@@ -191,6 +191,32 @@ static void test_verify(const Reader &reader) {
     CHECK(came_out);
 }
 
+static void test_progress(const Reader &reader) {
+    int reports = 0;
+    {
+        const ztensor::ProgressScope scope(
+            [&](std::uint64_t done, std::uint64_t total) { return ++reports, done < total; });
+        CHECK(status_of([&] { reader.verify(); }) == ZT_ERR_CANCELLED && reports == 1);
+        bool came_out = false;
+        {
+            const ztensor::ProgressScope inner([](auto, auto) -> bool { throw std::out_of_range("enough"); });
+            try {
+                reader.verify();
+            } catch (const std::out_of_range &) {
+                came_out = true;
+            }
+        }
+        CHECK(came_out);
+        {
+            const ztensor::ProgressScope none({});
+            reader.verify();
+        }
+        CHECK(status_of([&] { reader.verify(); }) == ZT_ERR_CANCELLED && reports == 2);
+    }
+    reader.verify();
+    CHECK(reports == 2);
+}
+
 static void test_lifetimes(const Buffer &file) {
     Buffer kept;
     CHECK(kept.size() == 0 && kept.data() == nullptr && kept.as<float>().empty());
@@ -280,6 +306,7 @@ int main() {
         test_reading(reader);
         test_types(reader);
         test_verify(reader);
+        test_progress(reader);
         test_text_with_a_nul(reader);
     }
     test_lifetimes(file);

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
+from ztensor import _progress
 from ztensor._ffi import ffi, lib
 from ztensor.errors import BY_STATUS, ArgumentError, DefectError, FileError, FormatError, ZTensorError, file_error
 
@@ -24,11 +25,14 @@ def check(status: int, filename: str | None = None) -> None:
         raise error(status, filename)
 
 
-def error(status: int, filename: str | None = None) -> ZTensorError:
-    """The exception that stands for a status, with the library's own message.
+def error(status: int, filename: str | None = None) -> BaseException:
+    """The exception that stands for a status, with the library's own message; what a callback raised comes before it.
 
     `filename` is the path that the call was about, where the library knows it by bytes that are not UTF-8 alone.
     """
+    raised = _progress.take_raised(status)
+    if raised is not None:
+        return raised
     message = ffi.string(lib.zt_last_error_message()).decode("utf-8", "replace")
     name = lib.zt_status_name(status)
     kind = BY_STATUS.get(ffi.string(name).decode(), ZTensorError) if name else DefectError
@@ -43,7 +47,7 @@ def error(status: int, filename: str | None = None) -> ZTensorError:
     return found
 
 
-def refusal(status: int, filename: str | None = None) -> ZTensorError:
+def refusal(status: int, filename: str | None = None) -> BaseException:
     """The exception for a tensor that was not added: what breaks a rule of the format is a wrong argument here."""
     found = error(status, filename)
     if not isinstance(found, FormatError):

@@ -11,9 +11,10 @@ from ztensor._call import Fsync, Json, Mode, check, encode_name, take_text
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description
 from ztensor._parts import Specs
+from ztensor._progress import cancelled, stops
 from ztensor._reader import PathOrBytes, Reader
 from ztensor._writer import Writer, compression_level
-from ztensor.errors import ArgumentError, CancelledError, UnknownTypeError
+from ztensor.errors import ArgumentError, UnknownTypeError
 
 __all__ = ["convert"]
 
@@ -114,8 +115,8 @@ def convert(
                     writer._add(specs, level, attributes)
                     for number in range(first, first + len(specs.names)):
                         done += source.lens[number]
-                        if progress is not None and progress(source.names[number], done, source.total) is False:
-                            raise CancelledError("the progress callback asked to stop")
+                        if progress is not None and stops(progress(source.names[number], done, source.total)):
+                            raise cancelled()
 
 
 def _is_same_file(src: Any, dst: Any) -> bool:

@@ -13,8 +13,10 @@ from ztensor import _dtypes
 from ztensor._call import check
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description
+from ztensor._progress import Progress, let_signals_in
 from ztensor._reader import Reader, converter
 from ztensor._torch import is_in_order, torch
+from ztensor.errors import CancelledError
 
 #: Bytes that are decoded at a time where they cannot be decoded in place.
 _SLICE = 16 * 1024 * 1024
@@ -35,8 +37,10 @@ _WITHOUT_VALUES = {getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES} 
 class Source:
     """An open file whose dense tensors a model takes one after the other."""
 
-    def __init__(self, reader: Reader, device: torch.device) -> None:
+    def __init__(self, reader: Reader, device: torch.device, watch: Progress) -> None:
+        let_signals_in()
         self.reader = reader
+        self._watch = watch
         self.handle = reader._handle()
         self.device = device
         #: The first error of reading. A model's own code may turn it into another one, or keep it for itself.
@@ -67,13 +71,18 @@ class Source:
                 size += nbytes
                 self._groups[number] = group
         if others:
-            read = converter("torch")(self.reader._load(self.handle, others, None))
+            read = converter("torch")(self.reader._load(self.handle, others, None, self._watch))
             for one, tensor in zip(others, read):
                 found[one.name] = tensor.to(self.device)
+        # Of all tensors, with those that have been read.
+        self._watch.expect(sum(tensor.nbytes for tensor in found.values() if isinstance(tensor, FileTensor)) + self._watch.done)
         return found
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
+        if isinstance(self.error, CancelledError):
+            # A model goes on with its other tensors, none of which is read.
+            raise self.error
         try:
             yield
         except Exception as err:
@@ -84,7 +93,7 @@ class Source:
     def read(self, described: Description) -> torch.Tensor:
         """A tensor of its own, where the file is to be loaded to."""
         with self._noting():
-            found: torch.Tensor = converter("torch")(self.reader._load(self.handle, [described], None))[0]
+            found: torch.Tensor = converter("torch")(self.reader._load(self.handle, [described], None, self._watch))[0]
             return found.to(self.device)
 
     def copy(self, described: Description, target: torch.Tensor) -> None:
@@ -95,7 +104,7 @@ class Source:
                 # A model mostly takes tensors in the order of the file.
                 if group is not self._group:
                     self._read.clear()
-                    read = converter("torch")(self.reader._load(self.handle, group, None))
+                    read = converter("torch")(self.reader._load(self.handle, group, None, self._watch))
                     self._group, self._read = group, {one.number: tensor for one, tensor in zip(group, read)}
                 _COPY(target, self._read[described.number])
             elif is_in_order(target) and target.dtype == _dtypes.torch_dtype(described.dtype):
@@ -103,6 +112,7 @@ class Source:
                 _COPY(target[:0], target[:0])
                 targets = ffi.new("ZtTarget *", (described.number, 0, ffi.cast("void *", target.data_ptr()), target.nbytes))
                 check(lib.zt_reader_read_into(self.handle, targets, 1, lib.ZT_VERIFY_AS_OPENED))
+                self._watch.advance(target.nbytes)
             else:
                 self._copy_slices(described, target.view(-1) if target.is_contiguous() else target)
 
@@ -132,6 +142,7 @@ class Source:
                 self.handle, described.number, 0, first, count, lib.ZT_VERIFY_AS_OPENED, memory, size
             )
         )
+        self._watch.advance(size)
         _COPY(target, values[:count].view(target.shape))
 
 

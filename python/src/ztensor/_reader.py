@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import os
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Callable, SupportsIndex, Union, overload
 
 import numpy as np
 
-from ztensor import _arrays, _structs
+from ztensor import _arrays, _progress, _structs
 from ztensor._call import Mode, To, buffer_view, check, encode_path, integer, take_json, take_text, thread_count
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
+from ztensor._progress import Progress, ProgressLike
 from ztensor.errors import ArgumentError, StateError, TensorIndexError, TensorNotFoundError, UnsupportedTensorError, ZTensorError
 
 __all__ = ["Reader"]
@@ -300,7 +302,9 @@ class Reader:
 
     # Reading.
 
-    def read_tensor(self, name: str, to: To = "numpy", *, verify: bool | None = None) -> Any:
+    def read_tensor(
+        self, name: str, to: To = "numpy", *, verify: bool | None = None, progress: ProgressLike = None
+    ) -> Any:
         """Read a tensor.
 
         Parameters
@@ -310,6 +314,9 @@ class Reader:
             What to make of it.
         verify : bool, optional
             Check the checksum of raw data; by default, as the reader was opened.
+        progress : callable or bool, optional
+            Called with the bytes done and the bytes to do, on this thread: every 50 ms or so, and at the end. If it returns
+            False the work stops; an exception in it stops the work too and is raised. True shows a bar, which needs tqdm.
 
         Returns
         -------
@@ -324,6 +331,8 @@ class Reader:
             If there is none of this name; it is a KeyError.
         ChecksumError, FormatError
             If the data is damaged.
+        CancelledError
+            If `progress` returned False.
         MissingDependencyError
             If a package is missing that the form asked for needs.
         UnknownTypeError
@@ -332,9 +341,11 @@ class Reader:
             If the form asked for has no such tensors: NumPy has no type of two four-bit floats, SciPy not every type and
             shape.
         """
-        return self.read_tensors([name], to, verify=verify)[0]
+        return self.read_tensors([name], to, verify=verify, progress=progress)[0]
 
-    def read_tensors(self, names: Sequence[str], to: To = "numpy", *, verify: bool | None = None) -> list[Any]:
+    def read_tensors(
+        self, names: Sequence[str], to: To = "numpy", *, verify: bool | None = None, progress: ProgressLike = None
+    ) -> list[Any]:
         """Read several tensors at once, on several threads.
 
         Parameters and exceptions are those of :meth:`read_tensor`.
@@ -350,11 +361,20 @@ class Reader:
             raise ArgumentError(f"names is a sequence of str, not {names!r}; read_tensor reads one")
         handle = self._handle()
         found = [Description(handle, self._number(name)) for name in names]
-        return convert(self._load(handle, found, verify))
+        return convert(self._load(handle, found, verify, progress))
 
-    def read_rows(self, name: str, start: int, stop: int, to: To = "numpy", *, verify: bool | None = None) -> Any:
+    def read_rows(
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        to: To = "numpy",
+        *,
+        verify: bool | None = None,
+        progress: ProgressLike = None,
+    ) -> Any:
         """Read rows `start` to `stop` (not included) of a dense tensor: ``read_tensor(name)[start:stop]``, touching only
-        the bytes or chunks that hold them. With `verify`, all of a raw tensor is checked.
+        the bytes or chunks that hold them. With `verify`, all of a raw tensor is checked. `progress` is that of :meth:`read_tensor`.
 
         Raises
         ------
@@ -377,44 +397,47 @@ class Reader:
         for dim in found.shape[1:]:
             row *= dim
         out = ffi.new("ZtBuffer **")
-        check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _verify(verify), out))
-        size = lib.zt_buffer_len(out[0])
+        _progress.let_signals_in()
+        with contextlib.closing(_progress.watch(progress)) as watch, watch:
+            try:
+                check(lib.zt_reader_read_range(handle, found.number, 0, start * row, (stop - start) * row, _verify(verify), out))
+                size = lib.zt_buffer_len(out[0])
+                watch.advance(size)
+                watch.finish()
+            except BaseException:
+                # Unless it failed, it was interrupted when it was done.
+                lib.zt_buffer_free(out[0])
+                raise
         shape = (stop - start, *found.shape[1:])
         described = Described([name], [found.layout], [found.dtype], [shape], [1], [found.dtype], {})
         return convert(Batch(described, [buffer_view(out[0], size)], [0], [0], [size]))[0]
 
-    def verify(self, progress: Callable[[int, int], object] | None = None) -> None:
+    def verify(self, progress: ProgressLike = None) -> None:
         """Check every byte of every tensor against the checksums, on several threads.
+
+        Ctrl-C stops it within 0.2 s.
 
         Parameters
         ----------
-        progress : callable, optional
-            Called with the bytes done and the bytes to do, on this thread. If it returns False the work stops; an
-            exception in it stops the work too and is raised.
+        progress : callable or bool, optional
+            Called with the bytes done and the bytes to do, on this thread: every 50 ms or so, and at the end. If it returns
+            False the work stops; an exception in it stops the work too and is raised. True shows a bar, which needs tqdm.
 
         Raises
         ------
         ChecksumError
-            For the first damaged tensor; the message names it.
+            For the first tensor whose bytes are not those of its checksum; the message names it. Either the file is damaged, or
+            the array changed while it was saved.
         CancelledError
             If `progress` returned False.
         """
-        raised: list[BaseException] = []
+        _progress.let_signals_in()
+        with contextlib.closing(_progress.watch(progress)) as watch, watch:
+            check(lib.zt_reader_verify(self._handle(), ffi.NULL, ffi.NULL))
 
-        def report(done: int, total: int, _user: Any) -> int:
-            try:
-                return int(progress is not None and progress(done, total) is False)
-            except BaseException as err:
-                raised.append(err)
-                return 1
-
-        callback = ffi.callback("int32_t(uint64_t, uint64_t, void *)", report) if progress else ffi.NULL
-        status = lib.zt_reader_verify(self._handle(), callback, ffi.NULL)
-        if raised:
-            raise raised[0]
-        check(status)
-
-    def _load_all(self, to: To, *, verify: bool | None = None) -> dict[str, Any]:
+    def _load_all(
+        self, to: To, *, verify: bool | None = None, progress: ProgressLike = None
+    ) -> dict[str, Any]:
         """Read the whole file with one call: names and tensors, in the order written.
 
         Raw data of a mapped file comes as private mappings, which small tensors share.
@@ -422,11 +445,11 @@ class Reader:
         convert = converter(to)
         names = self._all_names()
         if to != "torch" or not names:
-            return dict(zip(names, convert(self._load(self._handle(), None, verify))))
+            return dict(zip(names, convert(self._load(self._handle(), None, verify, progress))))
         from ztensor import _dlpack, _torch
 
         handle = self._handle()
-        batch = self._read(handle, None, verify)
+        batch = self._read(handle, None, verify, progress)
         made, is_all = _dlpack.tensors_of(handle, batch, self._count)
         if not is_all:
             # What is left is sparse, or shares its memory with what was made.
@@ -483,7 +506,13 @@ class Reader:
 
         return attributes
 
-    def _load(self, handle: Any, found: list[Description] | None, verify: bool | None) -> Batch:
+    def _load(
+        self,
+        handle: Any,
+        found: list[Description] | None,
+        verify: bool | None,
+        progress: ProgressLike | Progress = None,
+    ) -> Batch:
         """Read tensors, or all of them where `found` is None, into memory."""
         numbers: Sequence[int] = range(self._count) if found is None else [one.number for one in found]
         if found is None:
@@ -501,13 +530,38 @@ class Reader:
             )
         if not numbers:
             return Batch(described, [], [], [], [])
-        return described_batch(described, self._read(handle, None if found is None else numbers, verify))
+        return described_batch(described, self._read(handle, None if found is None else numbers, verify, progress))
 
-    def _read(self, handle: Any, numbers: Sequence[int] | None, verify: bool | None) -> Any:
-        """Read tensors, or all of them, and give the ``ZtBatch *`` that holds them."""
+    def _read(
+        self,
+        handle: Any,
+        numbers: Sequence[int] | None,
+        verify: bool | None,
+        progress: ProgressLike | Progress = None,
+    ) -> Any:
+        """Read tensors, or all of them, and give the ``ZtBatch *`` that holds them.
+
+        A `progress` that is a :class:`Progress` reports this call as one of many; any other is told the end.
+        """
         out = ffi.new("ZtBatch **")
+        _progress.let_signals_in()
         wanted, count = (ffi.NULL, 0) if numbers is None else (numbers, len(numbers))
-        check(lib.zt_reader_read_many(handle, wanted, count, _verify(verify), out))
+        is_one_of_many = isinstance(progress, Progress)
+        watch = progress if isinstance(progress, Progress) else _progress.watch(progress)
+        try:
+            with watch:
+                check(lib.zt_reader_read_many(handle, wanted, count, _verify(verify), out))
+                if watch:
+                    watch.advance(_batch_size(out[0]))
+                    if not is_one_of_many:
+                        watch.finish()
+        except BaseException:
+            # Unless it failed, it was interrupted when it was done.
+            lib.zt_batch_free(out[0])
+            raise
+        finally:
+            if not is_one_of_many:
+                watch.close()
         return ffi.gc(out[0], lib.zt_batch_free)
 
 
@@ -519,6 +573,13 @@ def _reopen(
     if found._fingerprint() != fingerprint:
         raise StateError(f"{found._label}: the file was replaced since the reader of it was pickled: its index is another one")
     return found
+
+
+def _batch_size(batch: Any) -> int:
+    """Bytes of all components of a ``ZtBatch *``."""
+    pointer, count = ffi.new("const ZtSpan **"), ffi.new("size_t *")
+    check(lib.zt_batch_spans(batch, pointer, count))
+    return int(_structs.view(pointer[0], count[0], _structs.SPAN)["len"].sum())
 
 
 def described_batch(described: Described, batch: Any) -> Batch:

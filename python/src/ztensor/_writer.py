@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 import numpy as np
 
-from ztensor import _arrays, _structs
+from ztensor import _arrays, _progress, _structs
 from ztensor._call import Fsync, check, encode_name, encode_path, error, refusal, thread_count, to_json
 from ztensor._ffi import ffi, lib
 from ztensor._parts import Specs
+from ztensor._progress import Progress, ProgressLike
 from ztensor.errors import ArgumentError, OutOfMemoryError, StateError, UnsupportedTensorError, ZTensorError
 
 if TYPE_CHECKING:
@@ -101,6 +102,20 @@ class Writer:
         file that this process has mapped is refused, so tensors that were loaded with ``mode='mmap'`` cannot be saved over
         their own file. The file is emptied at the first write, which may come as late as :meth:`finalize`. A file that is
         abandoned is removed only if this writer created it.
+    progress : callable or bool, optional
+        Called with the bytes done and the bytes to do, on the thread that adds tensors: every 50 ms or so, and when the file
+        is finalized. Bytes to do are those of the tensors that were added and are being added. If it returns False the work
+        stops with a CancelledError and the file is abandoned; an exception in it stops the work too and is raised. True
+        shows a bar, which needs tqdm.
+
+    Notes
+    -----
+    An array must not change while it is added: another thread must not train the model meanwhile. Its bytes are read more than
+    once. If they change, the file is still readable, but holds any mixture of the values before and after, and
+    :meth:`Reader.verify` may find that a checksum does not match.
+
+    Ctrl-C stops a call that adds tensors within 0.2 s, and leaves nothing behind. Only flushing the file to the disk cannot be
+    stopped.
 
     Raises
     ------
@@ -116,6 +131,7 @@ class Writer:
         threads: int | None = None,
         fsync: Fsync = "auto",
         atomic: bool = True,
+        progress: ProgressLike = None,
     ) -> None:
         self._writer: Any = None
         self._end = "closed"
@@ -128,11 +144,18 @@ class Writer:
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
         label = os.fsdecode(encoded)
-        check(lib.zt_writer_create(encoded, flags, thread_count(threads), text or ffi.NULL, out), label)
-        self._open(out[0], label)
+        watch = _progress.watch(progress)
+        try:
+            check(lib.zt_writer_create(encoded, flags, thread_count(threads), text or ffi.NULL, out), label)
+        except BaseException:
+            # Unless it failed, it was interrupted after it had begun the file.
+            lib.zt_writer_free(out[0])
+            raise
+        self._open(ffi.gc(out[0], lib.zt_writer_free), label, watch)
 
-    def _open(self, writer: Any, label: str) -> None:
-        self._writer = ffi.gc(writer, lib.zt_writer_free)
+    def _open(self, writer: Any, label: str, progress: Progress) -> None:
+        self._writer = writer
+        self._progress = progress
         self._end = "open"
         #: What messages call the file.
         self._label = label
@@ -157,9 +180,21 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self.abandon()
+            self._abandon_surely()
         elif self._writer is not None:
             self.finalize()
+
+    def _abandon_surely(self) -> None:
+        """Abandon the file even if Ctrl-C comes meanwhile, once more or for the first time."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self.abandon()
+                break
+            except KeyboardInterrupt as err:
+                interrupt = err
+        if interrupt is not None:
+            raise interrupt
 
     def __repr__(self) -> str:
         if self._end == "closed":
@@ -253,6 +288,8 @@ class Writer:
         names, values = list(tensors.keys()), list(tensors.values())
         # Until the end, since the numbers that stand for shared memory are taken by then.
         with self._lock:
+            if self._progress:
+                self._progress.expect(self._progress.done + sum(map(_size, values)))
             if not self._add_plain(names, values, level):
                 self._add_any(names, values, level)
 
@@ -393,10 +430,17 @@ class Writer:
         """Hand tensors to the library. What the structs point to has to live until this returns. `components` are those of
         the tensors, and maybe some that follow.
         """
-        with self._lock:
+        _progress.let_signals_in()
+        with self._lock, self._progress:
             status = lib.zt_writer_add(self._handle(), ffi.cast("ZtTensorSpec *", ffi.from_buffer(tensors)), len(tensors))
             if status:
                 raise refusal(status, self._label)
+            if self._progress:
+                try:
+                    self._progress.advance(int(components["len"][: int(tensors["component_count"].sum())].sum()))
+                except BaseException:
+                    self.abandon()
+                    raise
 
     def finalize(self) -> None:
         """Write the index and give the file its name. Leaving the ``with`` block does it too.
@@ -410,6 +454,12 @@ class Writer:
         """
         with self._lock:
             writer = self._handle()
+            try:
+                self._progress.finish()
+            except BaseException:
+                self.abandon()
+                raise
+            self._progress.close()
             self._writer = None
             self._end = "finalized"
             status = lib.zt_writer_finish(writer)
@@ -436,9 +486,11 @@ class Writer:
         """
         with self._lock:
             if self._writer is not None:
-                writer, self._writer = self._writer, None
+                # In this order, so that a Ctrl-C in between leaves nothing undone that a second call does not do.
+                ffi.release(self._writer)
                 self._end = "abandoned"
-                ffi.release(writer)
+                self._writer = None
+            self._progress.close()
 
 
 def _attributes_of(specs: Specs, given: Mapping[str, Any] | None) -> dict[int, Any]:
@@ -463,6 +515,15 @@ def _addresses(start: int, counts: list[int], itemsize: int) -> Any:
     return begins + np.uint64(start)
 
 
+def _size(value: Any) -> int:
+    """About how many bytes a tensor takes; 0 if it does not say."""
+    try:
+        return int(value.nbytes)
+    except Exception:
+        # Sparse ones have none, and others may say whatever they like: an estimate is all that is asked for.
+        return 0
+
+
 class _MemoryWriter(Writer):
     """Writes a file into memory."""
 
@@ -474,7 +535,7 @@ class _MemoryWriter(Writer):
         text = to_json(metadata, "metadata")
         out = ffi.new("ZtWriter **")
         check(lib.zt_writer_create_memory(lib.ZT_FSYNC_NEVER, self._threads, text or ffi.NULL, out))
-        self._open(out[0], "<memory>")
+        self._open(ffi.gc(out[0], lib.zt_writer_free), "<memory>", _progress.watch(None))
         #: The bytes that will be given out, and the same as memory that is lent to the library.
         self._stream = BytesIO()
         self._memory: Any = None
@@ -544,10 +605,11 @@ def save_to_file(
     threads: int | None,
     fsync: Fsync,
     atomic: bool,
+    progress: ProgressLike = None,
 ) -> None:
     """Save a dictionary of tensors to a file."""
     check_tensors(tensors)
-    with Writer(filename, metadata=metadata, threads=threads, fsync=fsync, atomic=atomic) as writer:
+    with Writer(filename, metadata=metadata, threads=threads, fsync=fsync, atomic=atomic, progress=progress) as writer:
         writer.add_tensors(tensors, compress)
 
 

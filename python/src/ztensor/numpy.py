@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ztensor._call import Fsync, Mode
+from ztensor._progress import ProgressLike
 from ztensor._reader import Reader
 from ztensor._writer import save_to_bytes, save_to_file
 
@@ -22,6 +23,7 @@ def save_file(
     threads: int | None = None,
     fsync: Fsync = "auto",
     atomic: bool = True,
+    progress: ProgressLike = None,
 ) -> None:
     """Save a dictionary of arrays to a file.
 
@@ -42,6 +44,15 @@ def save_file(
         When the file is flushed to the disk; see :class:`ztensor.Writer`.
     atomic : bool, default True
         False writes the file in place, without protection against failures; see :class:`ztensor.Writer`.
+    progress : callable or bool, optional
+        Called with the bytes done and the bytes to do, on this thread: every 50 ms or so, and at the end. If it returns False
+        the work stops with a CancelledError; an exception in it stops the work too and is raised. True shows a bar, which
+        needs tqdm.
+
+    Notes
+    -----
+    No array may change while it is saved; see :class:`ztensor.Writer`. Ctrl-C stops the call within 0.2 s. If `atomic`, the
+    file that is there stays then, and nothing is left behind.
 
     Raises
     ------
@@ -50,19 +61,25 @@ def save_file(
     FileError
         If the file cannot be written. If `atomic`, the file that is there stays.
     """
-    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic)
+    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic, progress)
 
 
 def load_file(
-    filename: str | os.PathLike[str], *, mode: Mode = "mmap", verify: bool = False, threads: int | None = None
+    filename: str | os.PathLike[str],
+    *,
+    mode: Mode = "mmap",
+    verify: bool = False,
+    threads: int | None = None,
+    progress: ProgressLike = None,
 ) -> dict[str, Any]:
     """Load all tensors of a file, as NumPy arrays and SciPy sparse matrices, in the order written.
 
     The arrays are the caller's own: they can be written to, and the file can be replaced or removed. `mode`, `verify` and
-    `threads` are those of :class:`ztensor.Reader`, and so are the exceptions.
+    `threads` are those of :class:`ztensor.Reader`, and so are the exceptions. `progress` is that of
+    :meth:`ztensor.Reader.read_tensor`. Ctrl-C stops the call within 0.2 s.
     """
     with Reader(filename, mode=mode, verify=verify, threads=threads) as reader:
-        return reader._load_all("numpy")
+        return reader._load_all("numpy", progress=progress)
 
 
 def save(

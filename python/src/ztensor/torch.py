@@ -6,13 +6,15 @@ writable and private: writing to them changes neither the file nor other loads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, Union
 
-from ztensor import _dtypes, _lazy
+from ztensor import _dtypes, _lazy, _progress
 from ztensor._ffi import lib
 from ztensor._call import Fsync, Mode
+from ztensor._progress import ProgressLike
 from ztensor._reader import Reader
 from ztensor._torch import fake_mode, is_uninitialized, torch, view_of
 from ztensor._writer import save_to_bytes, save_to_file
@@ -32,6 +34,7 @@ def save_file(
     threads: int | None = None,
     fsync: Fsync = "auto",
     atomic: bool = True,
+    progress: ProgressLike = None,
 ) -> None:
     """Save a dictionary of tensors to a file.
 
@@ -53,6 +56,15 @@ def save_file(
         When the file is flushed to the disk; see :class:`ztensor.Writer`.
     atomic : bool, default True
         False writes the file in place, without protection against failures; see :class:`ztensor.Writer`.
+    progress : callable or bool, optional
+        Called with the bytes done and the bytes to do, on this thread: every 50 ms or so, and at the end. If it returns False
+        the work stops with a CancelledError; an exception in it stops the work too and is raised. True shows a bar, which
+        needs tqdm.
+
+    Notes
+    -----
+    No tensor may change while it is saved; see :class:`ztensor.Writer`. Ctrl-C stops the call within 0.2 s. If `atomic`, the
+    file that is there stays then, and nothing is left behind.
 
     Raises
     ------
@@ -62,7 +74,7 @@ def save_file(
     FileError
         If the file cannot be written. If `atomic`, the file that is there stays.
     """
-    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic)
+    save_to_file(tensors, filename, metadata, compress, threads, fsync, atomic, progress)
 
 
 def load_file(
@@ -72,6 +84,7 @@ def load_file(
     mode: Mode = "mmap",
     verify: bool = False,
     threads: int | None = None,
+    progress: ProgressLike = None,
 ) -> dict[str, torch.Tensor]:
     """Load all tensors of a file, in the order written.
 
@@ -85,9 +98,11 @@ def load_file(
         Where the tensors go; an int is a CUDA device. For ``"meta"`` no data is read.
     mode, verify, threads
         Those of :class:`ztensor.Reader`, and so are the exceptions.
+    progress : callable or bool, optional
+        As of :meth:`ztensor.Reader.read_tensor`. Ctrl-C stops the call within 0.2 s.
     """
     with Reader(filename, mode=mode, verify=verify, threads=threads) as reader:
-        return _load(reader, device)
+        return _load(reader, device, progress)
 
 
 def save(
@@ -123,6 +138,7 @@ def save_model(
     threads: int | None = None,
     fsync: Fsync = "auto",
     atomic: bool = True,
+    progress: ProgressLike = None,
 ) -> None:
     """Save a model's ``state_dict()``. Every name is kept; tensors that the model ties are stored once.
 
@@ -130,7 +146,7 @@ def save_model(
     ----------
     model : torch.nn.Module
         It is not changed.
-    filename, metadata, compress, threads, fsync, atomic
+    filename, metadata, compress, threads, fsync, atomic, progress
         As of :func:`save_file`.
     force_contiguous : bool, default True
         Pack tensors that are not contiguous; if False, they are refused.
@@ -150,7 +166,7 @@ def save_model(
             continue
         if not tensor.is_contiguous():
             raise ArgumentError(f"tensor {name!r} is not contiguous, and force_contiguous is False")
-    save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync, atomic=atomic)
+    save_file(state, filename, metadata, compress=compress, threads=threads, fsync=fsync, atomic=atomic, progress=progress)
 
 
 def load_model(
@@ -163,6 +179,7 @@ def load_model(
     mode: Mode = "mmap",
     verify: bool = False,
     threads: int | None = None,
+    progress: ProgressLike = None,
 ) -> tuple[list[str], list[str]]:
     """Load a file into a model, as ``model.load_state_dict`` does.
 
@@ -183,6 +200,8 @@ def load_model(
         meta device needs it, since it has no memory to copy to.
     mode, verify, threads
         Those of :class:`ztensor.Reader`, and so are the exceptions.
+    progress : callable or bool, optional
+        As of :func:`load_file`.
 
     Returns
     -------
@@ -210,21 +229,27 @@ def load_model(
                     )
         source = None
         if assign or target.type == "meta" or fake_mode() is not None:
-            tensors = _load(reader, device)
+            tensors = _load(reader, device, progress)
+            watch = _progress.watch(None)
         else:
             # torch says what is the matter with a device that is not there.
             torch.empty(0, device=target)
-            source = _lazy.Source(reader, target)
-            tensors = source.tensors()
-        _add_tied_names(state, tensors)
-        try:
-            missing, unexpected = model.load_state_dict(tensors, strict=strict, assign=assign)
-        except RuntimeError as err:
+            watch = _progress.watch(progress)
+            source = _lazy.Source(reader, target, watch)
+            tensors = {}
+        with contextlib.closing(watch), watch:
+            if source is not None:
+                tensors = source.tensors()
+            _add_tied_names(state, tensors)
+            try:
+                missing, unexpected = model.load_state_dict(tensors, strict=strict, assign=assign)
+            except RuntimeError as err:
+                if source is not None and source.error is not None:
+                    raise source.error from err
+                raise
             if source is not None and source.error is not None:
-                raise source.error from err
-            raise
-        if source is not None and source.error is not None:
-            raise source.error
+                raise source.error
+            watch.finish()
     return missing, unexpected
 
 
@@ -254,11 +279,11 @@ def _device(device: Device) -> torch.device:
     return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
 
 
-def _load(reader: Reader, device: Device) -> dict[str, torch.Tensor]:
+def _load(reader: Reader, device: Device, progress: ProgressLike = None) -> dict[str, torch.Tensor]:
     target = _device(device)
     if target.type == "meta" or fake_mode() is not None:
         return _load_without_data(reader, target)
-    tensors: dict[str, torch.Tensor] = reader._load_all("torch")
+    tensors: dict[str, torch.Tensor] = reader._load_all("torch", progress=progress)
     if target.type == "cpu":
         return tensors
     # What is tied on the CPU is moved once, so that it is tied there too.

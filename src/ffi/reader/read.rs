@@ -2,12 +2,13 @@
 
 use std::ffi::c_void;
 
-use super::{ZtReader, give, tensor_numbers, with};
+use super::{ZtReader, give_read, reading, tensor_numbers, with};
 use crate::error::{Result, fail};
 use crate::ffi::ZtStatus;
 use crate::ffi::buffer::{ZtBatch, ZtBuffer};
 use crate::ffi::pointer::{array, array_mut};
-use crate::reader::Reader;
+use crate::ffi::progress::{Watch, ZtProgress};
+use crate::reader::{ReadCall, Reader};
 use crate::room;
 
 /// Check raw data as the reader was opened.
@@ -31,11 +32,7 @@ pub struct ZtTarget {
     pub len: usize,
 }
 
-/// Reports progress: bytes done and bytes to do. Anything but 0 asks the call to stop. It is called on the thread
-/// that made the call; it must not unwind or jump out.
-pub type ZtProgress = Option<unsafe extern "C" fn(done: u64, total: u64, user: *mut c_void) -> i32>;
-
-fn verify_option(verify: i32) -> Result<Option<bool>> {
+pub(super) fn verify_option(verify: i32) -> Result<Option<bool>> {
     Ok(match verify {
         ZT_VERIFY_AS_OPENED => None,
         ZT_VERIFY_ON => Some(true),
@@ -55,8 +52,8 @@ fn verify_option(verify: i32) -> Result<Option<bool>> {
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_UNKNOWN_ENCODING; ZT_ERR_CHECKSUM, ZT_ERR_FRAME or
 /// ZT_ERR_SPARSE for damage; with verification ZT_ERR_LAYOUT in a file of "zt/2" for a bool that is neither 0 nor 1;
-/// ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On error
-/// `*out_buffer` is unchanged.
+/// ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_CANCELLED; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On
+/// error `*out_buffer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_read(
@@ -66,9 +63,10 @@ pub unsafe extern "C" fn zt_reader_read(
     verify: i32,
     out_buffer: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    let read = |reader: &Reader| reader.read(tensor, component, verify_option(verify)?).map(ZtBuffer::handle);
+    let read =
+        |reader: &Reader, call: ReadCall<'_>| reader.read(tensor, component, call).map(ZtBuffer::handle);
     // SAFETY: passed on.
-    unsafe { give(reader, out_buffer, "out_buffer", read) }
+    unsafe { give_read(reader, out_buffer, "out_buffer", verify, read) }
 }
 
 /// Reads `count` elements of a component, decoded, from element `first` on. Only the bytes or chunks that hold them
@@ -91,11 +89,11 @@ pub unsafe extern "C" fn zt_reader_read_range(
     verify: i32,
     out_buffer: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    let read = |reader: &Reader| {
-        reader.read_range(tensor, component, first, count, verify_option(verify)?).map(ZtBuffer::handle)
+    let read = |reader: &Reader, call: ReadCall<'_>| {
+        reader.read_range(tensor, component, first, count, call).map(ZtBuffer::handle)
     };
     // SAFETY: passed on.
-    unsafe { give(reader, out_buffer, "out_buffer", read) }
+    unsafe { give_read(reader, out_buffer, "out_buffer", verify, read) }
 }
 
 /// Reads the bytes of a component as they are stored, whatever their encoding: the way to data of a type, layout or
@@ -103,8 +101,8 @@ pub unsafe extern "C" fn zt_reader_read_range(
 ///
 /// Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the reader.
 /// Threads: any.
-/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_CHECKSUM, ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On
-/// error `*out_buffer` is unchanged.
+/// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_CHECKSUM, ZT_ERR_CANCELLED, ZT_ERR_MEMORY, ZT_ERR_IO,
+/// ZT_ERR_TRUNCATED. On error `*out_buffer` is unchanged.
 /// Since: ABI 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zt_reader_read_stored(
@@ -114,10 +112,11 @@ pub unsafe extern "C" fn zt_reader_read_stored(
     verify: i32,
     out_buffer: *mut *mut ZtBuffer,
 ) -> ZtStatus {
-    let read =
-        |reader: &Reader| reader.read_stored(tensor, component, verify_option(verify)?).map(ZtBuffer::handle);
+    let read = |reader: &Reader, call: ReadCall<'_>| {
+        reader.read_stored(tensor, component, call).map(ZtBuffer::handle)
+    };
     // SAFETY: passed on.
-    unsafe { give(reader, out_buffer, "out_buffer", read) }
+    unsafe { give_read(reader, out_buffer, "out_buffer", verify, read) }
 }
 
 /// Reads tensors, all components of each, in one call and on several threads.
@@ -143,13 +142,13 @@ pub unsafe extern "C" fn zt_reader_read_many(
     verify: i32,
     out_batch: *mut *mut ZtBatch,
 ) -> ZtStatus {
-    let read = |reader: &Reader| {
+    let read = |reader: &Reader, call: ReadCall<'_>| {
         // SAFETY: the caller lends the array.
         let tensors = unsafe { tensor_numbers(reader, tensors, count) }?;
-        reader.read_many(&tensors, verify_option(verify)?).map(ZtBatch::handle)
+        reader.read_many(&tensors, call).map(ZtBatch::handle)
     };
     // SAFETY: passed on.
-    unsafe { give(reader, out_batch, "out_batch", read) }
+    unsafe { give_read(reader, out_batch, "out_batch", verify, read) }
 }
 
 /// Reads components into memory of the caller, decoding straight into it, in one call and on several threads.
@@ -174,7 +173,7 @@ pub unsafe extern "C" fn zt_reader_read_into(
             let out = unsafe { array_mut(target.data.cast::<u8>(), target.len, "a target's data") }?;
             lent.push((target.tensor, target.component, out));
         }
-        reader.reader.read_into(lent, verify_option(verify)?)
+        reading(&reader.reader, verify, |reader, call| reader.read_into(lent, call))
     };
     // SAFETY: passed on.
     unsafe { with(reader, body) }
@@ -202,7 +201,9 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
     let body = |reader: &ZtReader| {
         // SAFETY: the caller lends the memory.
         let out = unsafe { array_mut(data.cast::<u8>(), len, "data") }?;
-        reader.reader.read_range_into(tensor, component, first, count, out, verify_option(verify)?)
+        reading(&reader.reader, verify, |reader, call| {
+            reader.read_range_into(tensor, component, first, count, out, call)
+        })
     };
     // SAFETY: passed on.
     unsafe { with(reader, body) }
@@ -210,8 +211,12 @@ pub unsafe extern "C" fn zt_reader_read_range_into(
 
 /// Checks every blob of the file against its checksum, on several threads.
 ///
-/// `progress` may be NULL. It is called on this thread every megabyte, and at the end of a file that is found good
-/// with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
+/// `progress` may be NULL: then the callback of zt_set_progress() is called, if there is one. It is called on this
+/// thread every 50 ms, and at the end of a file that is found good with two equal numbers; it may stop the work by
+/// answering anything but 0. `user` is passed on to it. The bytes to do are those that are stored.
+///
+/// A checksum that does not match means that the file was damaged, or that its bytes changed while they were saved: in the file,
+/// or in the memory that zt_writer_add() read them from.
 ///
 /// Threads: any.
 /// Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob; ZT_ERR_LAYOUT in a
@@ -224,11 +229,8 @@ pub unsafe extern "C" fn zt_reader_verify(
     user: *mut c_void,
 ) -> ZtStatus {
     let body = |reader: &ZtReader| {
-        reader.reader.verify(|done, total| match progress {
-            // SAFETY: the caller vouches for the callback and for `user`.
-            Some(progress) => unsafe { progress(done, total, user) == 0 },
-            None => true,
-        })
+        let watch = if progress.is_some() { Watch::new(progress, user) } else { Watch::current() };
+        reader.reader.verify(|done, total| watch.report(done, total))
     };
     // SAFETY: passed on.
     unsafe { with(reader, body) }
