@@ -70,7 +70,7 @@
  *
  * ## Chapters
  *
- * In the order of this header: @ref handles, @ref status, @ref codes, @ref opening, @ref describing, @ref reading,
+ * In the order of this header: @ref handles, @ref status, @ref progress, @ref codes, @ref opening, @ref describing, @ref reading,
  * @ref bytes, @ref writing, @ref version.
  *
  * ## Conventions
@@ -90,6 +90,7 @@
  *   _free leaves it alone.
  * - **Threads.** Any number of threads may use one reader, or one writer, whose calls wait for each other. Error messages
  *   are kept apart for each thread.
+ * - **Long calls.** zt_set_progress() sets a callback that reports how far the calls of a thread are and can stop them.
  * - **Processes.** No thread of the library outlives the call that started it. After fork() the child may use its copies of
  *   readers, buffers and batches, even if other threads of the parent were reading; only not if one of them was in its first
  *   zt_reader_tensors(), zt_reader_shares() or zt_reader_attributes() on that reader. A file that is being written stays the
@@ -406,6 +407,43 @@ const char *zt_last_error_file(void);
  * Since: ABI 1.
  */
 const char *zt_status_name(ZtStatus status);
+
+/** @} */
+
+/**
+ * @defgroup progress Long calls
+ *
+ * How far a call is, and how to stop it.
+ * @{
+ */
+
+/**
+ * Reports the progress of a call: bytes done and bytes to do. Anything but 0 asks the call to stop, which then fails with
+ * ZT_ERR_CANCELLED. `user` is what the callback was set with.
+ *
+ * It is called on the thread that made the call, never on another one: first when the call has taken 50 ms, then about as
+ * often, and at the end. A shorter call does not call it, except zt_reader_verify(). Between two reports lies the work at hand:
+ * about a mebibyte of data, at the highest levels of compression up to 0.2 s. It must not unwind or jump out, nor use the
+ * writer or change the memory that the call uses.
+ */
+typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
+
+/**
+ * Sets what long calls of this thread report to, until it is set anew; NULL for nothing, as at first.
+ *
+ * These are zt_writer_add(), zt_reader_verify() without a callback of its own, and all functions that read tensors. The bytes
+ * to do are those of all components that the call was given or asked for; of zt_reader_verify() those that are stored. Set it
+ * before a call and to NULL after it: it holds for whatever else the thread does with this library.
+ *
+ * A zt_writer_add() that was stopped leaves a writer that can only be freed, and nothing of its file. Other calls that were
+ * stopped had no effect. zt_writer_finish() cannot be stopped.
+ *
+ * Ownership: `user` stays the caller's, and valid for as long as it is set.
+ * Threads: any; each has a callback of its own.
+ * Since: ABI 1.
+ */
+void zt_set_progress(ZtProgress progress,
+                     void *user);
 
 /** @} */
 
@@ -1078,13 +1116,6 @@ typedef struct {
 } ZtTarget;
 
 /**
- * Reports progress: bytes done and bytes to do. Anything but 0 asks the call to stop. It is called on the thread
- * that made the call; it must not unwind or jump out.
- */
-typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
-void zt_set_progress(ZtProgress progress, void *user);
-
-/**
  * Reads one component of a tensor, decoded.
  *
  * Raw data of a mapped file is not copied when it is large: the buffer is a private mapping, whose pages come in when
@@ -1096,8 +1127,8 @@ void zt_set_progress(ZtProgress progress, void *user);
  * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_UNKNOWN_ENCODING; ZT_ERR_CHECKSUM, ZT_ERR_FRAME or
  * ZT_ERR_SPARSE for damage; with verification ZT_ERR_LAYOUT in a file of "zt/2" for a bool that is neither 0 nor 1;
- * ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On error
- * `*out_buffer` is unchanged.
+ * ZT_ERR_UNKNOWN_DTYPE for compressed data of an unknown type; ZT_ERR_CANCELLED; ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On
+ * error `*out_buffer` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_read(const ZtReader *reader,
@@ -1132,8 +1163,8 @@ ZtStatus zt_reader_read_range(const ZtReader *reader,
  *
  * Ownership: the caller frees `*out_buffer` with zt_buffer_free(), before or after the reader.
  * Threads: any.
- * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_CHECKSUM, ZT_ERR_MEMORY, ZT_ERR_IO, ZT_ERR_TRUNCATED. On
- * error `*out_buffer` is unchanged.
+ * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_RANGE, ZT_ERR_CHECKSUM, ZT_ERR_CANCELLED, ZT_ERR_MEMORY, ZT_ERR_IO,
+ * ZT_ERR_TRUNCATED. On error `*out_buffer` is unchanged.
  * Since: ABI 1.
  */
 ZtStatus zt_reader_read_stored(const ZtReader *reader,
@@ -1200,8 +1231,12 @@ ZtStatus zt_reader_read_range_into(const ZtReader *reader,
 /**
  * Checks every blob of the file against its checksum, on several threads.
  *
- * `progress` may be NULL. It is called on this thread every megabyte, and at the end of a file that is found good
- * with two equal numbers; it may stop the work by answering anything but 0. `user` is passed on to it.
+ * `progress` may be NULL: then the callback of zt_set_progress() is called, if there is one. It is called on this
+ * thread every 50 ms, and at the end of a file that is found good with two equal numbers; it may stop the work by
+ * answering anything but 0. `user` is passed on to it. The bytes to do are those that are stored.
+ *
+ * A checksum that does not match means that the file was damaged, or that its bytes changed while they were saved: in the file,
+ * or in the memory that zt_writer_add() read them from.
  *
  * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT; ZT_ERR_CHECKSUM or ZT_ERR_FRAME for the first damaged blob; ZT_ERR_LAYOUT in a
@@ -1364,7 +1399,8 @@ void zt_batch_free(ZtBatch *batch);
  */
 typedef struct {
   /**
-   * The elements, little-endian, in C order, at any alignment. Read during the call, not kept.
+   * The elements, little-endian, in C order, at any alignment. Read during the call, not kept. No thread may write to
+   * them meanwhile.
    */
   const void *data;
   /**
@@ -1495,14 +1531,16 @@ ZtStatus zt_writer_create_memory(uint32_t flags,
 /**
  * Adds tensors, in this order: all of them, or if one is refused, none.
  *
- * The data is read during the call and not kept; it is neither copied nor converted.
+ * The data is read during the call and not kept; it is neither copied nor converted. It is read more than once, so it must
+ * not change during the call. If it does, the file is still readable, but holds any mixture of the bytes before and after, and
+ * the checksum of an uncompressed tensor may not match.
  *
  * Ownership: `count` specs at `tensors`, and all that they point to, stay the caller's.
- * Threads: any.
+ * Threads: any; no thread writes to the data meanwhile.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT, ZT_ERR_UTF8, ZT_ERR_NAME, ZT_ERR_DUPLICATE, ZT_ERR_SHAPE, ZT_ERR_LAYOUT,
  * ZT_ERR_SIZE, ZT_ERR_SPARSE, ZT_ERR_UNKNOWN_DTYPE, ZT_ERR_UNKNOWN_LAYOUT: the call had no effect. ZT_ERR_IO,
- * ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file can only be abandoned. ZT_ERR_STATE: it was finished or failed before, or is
- * another process's.
+ * ZT_ERR_MEMORY, ZT_ERR_LIMIT, ZT_ERR_CANCELLED: nothing is left of the file, and the writer can only be freed. ZT_ERR_STATE:
+ * it was finished or failed before, or is another process's.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_add(ZtWriter *writer,

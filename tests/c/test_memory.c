@@ -137,7 +137,6 @@ static void prepare_heap(void) {
     enum { PIECES = 2000, PIECE = 4096 };
     static void *pieces[PIECES];
     size_t i;
-    CHECK(mallopt(M_MMAP_THRESHOLD, 16 * 1024) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1);
     for (i = 0; i < PIECES; i++) {
         pieces[i] = malloc(PIECE);
         CHECK(malloc(32) != NULL); /* kept, so that the pieces do not join */
@@ -184,6 +183,8 @@ static ZtStatus call_within(ZtStatus (*call)(void), size_t more) {
 
 int main(void) {
     size_t at, step;
+    /* From the start, so that what making the file took is given back, and is no room that functions find later. */
+    CHECK(mallopt(M_MMAP_THRESHOLD, 16 * 1024) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1);
     make_file();
     prepare_heap();
     for (at = 0; at < sizeof calls / sizeof *calls; at++) {
