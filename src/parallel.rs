@@ -190,7 +190,7 @@ pub(crate) fn for_each<T: Send, S>(
 }
 
 /// What a thread needs for itself, which its first item makes.
-fn get_or_set_up<'s, S>(state: &'s mut Option<S>, set_up: impl Fn() -> Result<S>) -> Result<&'s mut S> {
+fn get_or_set_up<S>(state: &mut Option<S>, set_up: impl Fn() -> Result<S>) -> Result<&mut S> {
     match state {
         Some(state) => Ok(state),
         none => set_up().map(|made| none.insert(made)),
@@ -538,7 +538,6 @@ mod tests {
             let result =
                 for_each(threads, vec![(); 9], &progress, set_up, |(), (), check| until_cancelled(check));
             assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled, "{threads} threads");
-            drop(progress);
             assert_eq!(calls, 3);
         }
         for helpers in [0, 1, 5] {
@@ -552,7 +551,6 @@ mod tests {
             let work = |_: &mut (), _: &(), check: Checkpoint<'_>| until_cancelled(check);
             let result = map_ordered(helpers, &[(); 9], &progress, set_up, work, consume);
             assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled, "{helpers} helpers");
-            drop(progress);
             assert_eq!(calls, 3);
         }
     }
@@ -574,7 +572,6 @@ mod tests {
             Ok(())
         };
         for_each(2, vec![(); 100_000], &progress, || Ok(()), work).unwrap();
-        drop(progress);
         assert!(calls >= 2, "{calls} reports");
     }
 }

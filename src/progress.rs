@@ -151,7 +151,6 @@ mod tests {
         progress.tick().unwrap();
         progress.tick().unwrap();
         progress.finish().unwrap();
-        drop(progress);
         assert_eq!(reports, [(3, 10), (10, 10)]);
     }
 
@@ -165,7 +164,6 @@ mod tests {
         let progress = Progress::to_the_end(&mut callback);
         progress.expect(5);
         progress.finish().unwrap();
-        drop(progress);
         assert_eq!(reports, 1);
     }
 

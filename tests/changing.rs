@@ -3,6 +3,8 @@
 //! A private mapping of a file shows what is written to the file until it is written to itself. So what another thread writes
 //! to the file changes bytes that safe code believes to be at rest, as arrays of other languages do.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -7,6 +7,7 @@ use arbitrary::{Result, Unstructured};
 use ztensor::ffi::buffer::*;
 use ztensor::ffi::guard::zt_last_error_message;
 use ztensor::ffi::name::*;
+use ztensor::ffi::progress::*;
 use ztensor::ffi::reader::describe::*;
 use ztensor::ffi::reader::read::*;
 use ztensor::ffi::reader::*;
@@ -457,8 +458,13 @@ impl Program {
         }
         let mut answer = i32::from(u.ratio(1, 8)?);
         let progress: ZtProgress = if u.arbitrary()? { Some(progress) } else { None };
+        let (own, user) = (u.arbitrary()?, ptr::from_mut(&mut answer).cast());
+        if !own {
+            zt_set_progress(progress, user);
+        }
         // SAFETY: a handle or what is refused; the callback gets what it expects.
-        check(unsafe { zt_reader_verify(reader, progress, ptr::from_mut(&mut answer).cast()) });
+        check(unsafe { zt_reader_verify(reader, if own { progress } else { None }, user) });
+        zt_set_progress(None, ptr::null_mut());
         Ok(())
     }
 

@@ -139,7 +139,7 @@ class Progress:
     """
 
     def __init__(self, progress: ProgressLike, total: int = 0) -> None:
-        self._send = None
+        self._send: Callable[[int, int], object] | None = None
         self._bar: Any = None
         if isinstance(progress, (bool, np.bool_)):
             if progress:
@@ -259,7 +259,7 @@ def cancelled() -> CancelledError:
 
 def _bar() -> Any:
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
     except ImportError as err:
         raise MissingDependencyError(
             f"progress=True needs the package tqdm: pip install 'ztensor[progress]', or pass a callable ({err})"
