@@ -458,7 +458,7 @@ impl Program {
         }
         let mut answer = i32::from(u.ratio(1, 8)?);
         let progress: ZtProgress = if u.arbitrary()? { Some(progress) } else { None };
-        let (own, user) = (u.arbitrary()?, ptr::from_mut(&mut answer).cast());
+        let (own, user): (bool, *mut c_void) = (u.arbitrary()?, ptr::from_mut(&mut answer).cast());
         if !own {
             zt_set_progress(progress, user);
         }

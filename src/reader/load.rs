@@ -169,9 +169,9 @@ impl Reader {
                     (Some((chunk, skip)), Encoding::Zstd(zstd)) => self
                         .decode(task, &zstd, (chunk, skip), state, checkpoint)
                         .map_err(|err| self.explain(&wanted, err, checkpoint))?,
-                    _ => self
-                        .read_raw(&wanted, task.at, task.out)
-                        .map_err(|err| self.locate(&wanted, err))?,
+                    _ => {
+                        self.read_raw(&wanted, task.at, task.out).map_err(|err| self.locate(&wanted, err))?
+                    }
                 }
                 tally.add(len);
                 Ok(())
