@@ -90,17 +90,24 @@ fn decoding_takes_little_beside_its_target() {
         return measure(path, mode, threads.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    let period = random(3 * MIB);
-    // Weights, data that repeats itself in long chunks, and zeros.
-    let contents = [
-        ("weights", random(LEN)),
-        ("periods", period.iter().copied().cycle().take(LEN).collect()),
-        ("zeros", vec![0; LEN]),
-    ];
+    let periods: Vec<u8> = random(400_000).iter().copied().cycle().take(LEN).collect();
+    let mut repeats = periods.clone();
+    repeats[LEN - 4..].fill(7);
+    // Weights, data in the longest chunks, in long ones, and zeros.
+    let contents =
+        [("weights", random(LEN)), ("periods", periods), ("repeats", repeats), ("zeros", vec![0; LEN])];
     for (name, content) in contents {
         let path = dir.path().join(name);
         write(&path, &[("w".to_owned(), content)], 1);
         let stored = fs::metadata(&path).unwrap().len() as usize;
+        let opened = Reader::open(&path, ReadOptions::default()).unwrap();
+        let encoding = opened.tensor(0).unwrap().component(0).unwrap().encoding();
+        let Encoding::Zstd(zstd) = encoding else { panic!("{name}: {encoding:?}") };
+        let chunk_mib = zstd.chunk_size as usize / MIB;
+        assert_eq!(
+            chunk_mib,
+            [("periods", 64), ("repeats", 16)].iter().find(|row| row.0 == name).map_or(1, |row| row.1)
+        );
         assert!(stored < LEN - LEN / 8, "{name}: stored in {stored} bytes");
         for (mode, threads) in [("read", 2), ("read", 64), ("mmap", 2), ("mmap", 64)] {
             // The pages of a mapped file are resident too.
