@@ -562,7 +562,8 @@ struct Component : ZtComponentSpec {
                     dtype_of<std::decay_t<decltype(*elements.data())>>::value) {}
 };
 
-/** A file that is being written. One that is destroyed before finish() leaves what stood under its name. */
+/** A file that is being written. One that is destroyed before finish() leaves the file at its path, unless that is written in
+ *  place (ZT_WRITE_IN_PLACE). */
 class Writer {
 public:
     /** Begins a file: zt_writer_create(). `metadata` is the text of a JSON object, or empty. */

@@ -102,7 +102,8 @@ pub struct Tensor<'a> {
 
 /// Writes a `.zt` file. It is used by one thread at a time; the work inside is spread over several.
 ///
-/// Nothing appears under the file's name before [`Writer::finish`]; dropping the writer abandons the file.
+/// Nothing appears under the file's name before [`Writer::finish`]; dropping the writer abandons the file. Files that are not
+/// [`atomic`](WriteOptions::atomic) are different.
 ///
 /// # Examples
 ///
@@ -143,12 +144,15 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Begins a file that will take the name `path` when it is finished.
+    /// Begins a file that is renamed to `path` when it is finished.
+    ///
+    /// A symbolic link is followed. A file at `path` is replaced, and its mode is kept, and so are its owner, group and extended
+    /// attributes where the process may set them.
     ///
     /// # Errors
     ///
-    /// `Io` and its like if no file can be created beside the destination; `Argument` if the metadata is
-    /// nested too deep.
+    /// `Io` and its like if no file can be created beside the destination, or none can be renamed to it, as to a mount point;
+    /// `Argument` if the metadata is nested too deep.
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let path = path.as_ref();
         let label = path.display().to_string();
@@ -474,8 +478,9 @@ impl Writer {
     /// # Errors
     ///
     /// `State` if the writer was finished or failed before. `Io`, `FileNotFound`, `Memory` if writing, flushing or renaming
-    /// failed, `Limit` for so many key-values that no reader takes the file: what stood under the file's name stays. One
-    /// failure comes after the file took its name: that the directory cannot be flushed, which the message says.
+    /// failed, `Limit` for so many key-values that no reader takes the file: what stood under the file's name stays. A
+    /// whole file that cannot be renamed is kept, and the message names it. One failure comes after the file took its name: that the
+    /// directory cannot be flushed, which the message says.
     pub fn finish(&mut self) -> Result<Option<Buffer>> {
         self.check_open().and_then(|()| self.close()).map_err(|err| err.in_file(&self.label))
     }

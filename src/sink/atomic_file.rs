@@ -133,18 +133,17 @@ impl AtomicFile {
     /// Renames the temporary file. If that fails, the file is kept.
     fn rename(&mut self, destination: &Path) -> Result<()> {
         let Some(temp) = self.temp_path() else { fail!(Io, "the temporary file has no name") };
-        match is_same_file(&self.file, &temp) {
-            Ok(true) => {}
-            Ok(false) => fail!(
-                Io,
-                "cannot rename the temporary file {}: another process replaced it with a file of its own",
-                temp.display()
-            ),
-            Err(err) => {
-                let action =
-                    format!("rename the temporary file {}, which another process removed", temp.display());
-                return Err(Error::io(action, err));
-            }
+        let lost = match is_same_file(&self.file, &temp) {
+            Ok(true) => None,
+            Ok(false) => Some(("replaced", Errno::STALE.into())),
+            Err(err) => Some(("removed", err)),
+        };
+        if let Some((happened, err)) = lost {
+            let temp = temp.display();
+            return Err(Error::io(
+                format!("rename the temporary file {temp}, which another process {happened}"),
+                err,
+            ));
         }
         match uninterrupted(|| fs::rename(&temp, destination)) {
             Ok(()) => {

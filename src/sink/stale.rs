@@ -215,16 +215,16 @@ fn cut(name: &[u8], len: usize) -> &[u8] {
 
 /// Removes the temporary files of a directory whose writers are certainly dead.
 pub(super) fn remove_stale_temps(directory: &Path) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(handle) = rustix::fs::open(directory, flags, Mode::empty()) else { return };
-    let directory = File::from(handle);
-    let Ok(metadata) = directory.metadata() else { return };
+    let Ok(metadata) = uninterrupted(|| fs::metadata(directory)) else { return };
     let key = (metadata.dev(), metadata.ino());
-    if is_due(key) {
-        let pause = scan(&directory);
-        if pause > Duration::ZERO {
-            remember(key, pause);
-        }
+    if !is_due(key) {
+        return;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else { return };
+    let pause = scan(&File::from(directory));
+    if pause > Duration::ZERO {
+        remember(key, pause);
     }
 }
 

@@ -1702,7 +1702,8 @@ static void test_abandoned_files_leave_nothing(void) {
     /* Nothing was there. */
     CHECK_STATUS(zt_writer_create("abandoned.zt", 0, 1, NULL, &writer), ZT_OK);
     CHECK_STATUS(sample_add(writer, 1, 1), ZT_OK);
-    CHECK(!exists("abandoned.zt") && count_files() == 1);
+    /* The temporary file has a name only where the filesystem has no files without one. */
+    CHECK(!exists("abandoned.zt") && count_files() <= 1);
     zt_writer_free(writer);
     CHECK(count_files() == 0);
     /* Something was there: it stays. */
@@ -1713,6 +1714,31 @@ static void test_abandoned_files_leave_nothing(void) {
     zt_writer_free(writer);
     CHECK(has_bytes("abandoned.zt", "before") && count_files() == 1);
     CHECK(remove("abandoned.zt") == 0);
+}
+
+/* The file itself is written, and a new one that is abandoned goes. */
+static void test_writing_in_place(void) {
+    ZtWriter *writer = NULL;
+    ZtReader *reader = NULL;
+    struct stat before, after;
+    CHECK_STATUS(zt_writer_create("in-place.zt", ZT_FSYNC_ALWAYS | ZT_WRITE_IN_PLACE, 1, NULL, &writer), ZT_OK);
+    CHECK_STATUS(sample_add(writer, 1, 1), ZT_OK);
+    zt_writer_free(writer);
+    CHECK(count_files() == 0);
+    CHECK(put_bytes("in-place.zt", "before", 6) && stat("in-place.zt", &before) == 0);
+    CHECK_STATUS(zt_writer_create("in-place.zt", ZT_FSYNC_NEVER | ZT_WRITE_IN_PLACE, 1, NULL, &writer), ZT_OK);
+    CHECK(has_bytes("in-place.zt", "before"));
+    CHECK_STATUS(sample_add(writer, 1, 1), ZT_OK);
+    CHECK_STATUS(zt_writer_finish(writer), ZT_OK);
+    zt_writer_free(writer);
+    CHECK(stat("in-place.zt", &after) == 0 && after.st_ino == before.st_ino && count_files() == 1);
+    CHECK_STATUS(zt_reader_open("in-place.zt", 0, 1, &reader), ZT_OK);
+    CHECK_STATUS(zt_reader_verify(reader, NULL, NULL), ZT_OK);
+    /* It is mapped. */
+    writer = UNTOUCHED(ZtWriter);
+    CHECK_REFUSED(zt_writer_create("in-place.zt", ZT_WRITE_IN_PLACE, 1, NULL, &writer), writer, ZT_ERR_IO);
+    zt_reader_free(reader);
+    CHECK(remove("in-place.zt") == 0);
 }
 
 static void test_paths(void) {
@@ -1730,6 +1756,8 @@ static void test_paths(void) {
     CHECK(remove("pipe") == 0);
     CHECK_REFUSED(zt_writer_create("", 0, 1, NULL, &writer), writer, ZT_ERR_IO);
     CHECK_REFUSED(zt_writer_create("file.zt", 3, 1, NULL, &writer), writer, ZT_ERR_ARGUMENT);
+    CHECK_REFUSED(zt_writer_create("file.zt", 3 | ZT_WRITE_IN_PLACE, 1, NULL, &writer), writer, ZT_ERR_ARGUMENT);
+    CHECK_REFUSED(zt_writer_create("file.zt", 8, 1, NULL, &writer), writer, ZT_ERR_ARGUMENT);
     CHECK(count_files() == 0);
     CHECK_STATUS(zt_writer_create(strange, ZT_FSYNC_NEVER, 1, NULL, &writer), ZT_OK);
     CHECK_STATUS(zt_writer_finish(writer), ZT_OK);
@@ -1953,6 +1981,7 @@ int main(void) {
     test_lent_memory();
     test_memory_file_outlives_its_writer();
     test_abandoned_files_leave_nothing();
+    test_writing_in_place();
     test_paths();
     test_replacing_an_open_file();
     test_writers_that_failed();
