@@ -1571,8 +1571,9 @@ ZtStatus zt_writer_lend(ZtWriter *writer,
  *
  * Threads: any.
  * Errors: ZT_ERR_NULL, ZT_ERR_ARGUMENT (a file in memory), ZT_ERR_STATE (finished already, or failed before),
- * ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: what stood under the file's name stays. One failure comes
- * after the file took its name: that the directory cannot be flushed, which the message says.
+ * ZT_ERR_IO, ZT_ERR_FILE_NOT_FOUND, ZT_ERR_MEMORY, ZT_ERR_LIMIT: the file at the path stays, unless it is written in
+ * place. A whole file that cannot be renamed is kept, and the message names it. One failure comes after the file took its name: that
+ * the directory cannot be flushed, which the message says.
  * Since: ABI 1.
  */
 ZtStatus zt_writer_finish(ZtWriter *writer);
