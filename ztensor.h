@@ -435,7 +435,8 @@ typedef int32_t (*ZtProgress)(uint64_t done, uint64_t total, void *user);
  * to do are those of all components that the call was given or asked for; of zt_reader_verify() those that are stored. Set it
  * before a call and to NULL after it: it holds for whatever else the thread does with this library.
  *
- * A zt_writer_add() that was stopped leaves a writer that can only be freed, and nothing of its file. Other calls that were
+ * A zt_writer_add() that was stopped leaves a writer that can only be freed, and nothing of its file unless that is
+ * written in place. Other calls that were
  * stopped had no effect. zt_writer_finish() cannot be stopped.
  *
  * Ownership: `user` stays the caller's, and valid for as long as it is set.

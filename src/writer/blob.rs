@@ -314,7 +314,11 @@ impl<'a> BlobWriter<'a> {
         sink.pad_to(self.start)
     }
 
-    fn write_frame(&mut self, sink: &mut VectoredWriter<'_, '_>, (frame, hasher): &(Vec<u8>, Hasher)) -> Result<()> {
+    fn write_frame(
+        &mut self,
+        sink: &mut VectoredWriter<'_, '_>,
+        (frame, hasher): &(Vec<u8>, Hasher),
+    ) -> Result<()> {
         combine(&mut self.hasher, hasher.clone());
         self.stored.push(frame.len() as u32);
         sink.write(frame)
