@@ -462,6 +462,8 @@ fn damage_is_found_where_it_is() {
     writer.finish().unwrap();
     let at = {
         let reader = open(&path, Mode::Mmap, false, 0);
+        // The end is reported of the shortest call too.
+        assert_eq!(reader.verify(|_, _| false).unwrap_err().kind(), ErrorKind::Cancelled);
         reader.tensor(1).unwrap().component(0).unwrap().offset() as usize
     };
     let mut bytes = std::fs::read(&path).unwrap();
@@ -476,7 +478,6 @@ fn damage_is_found_where_it_is() {
         assert_eq!(err.place().component.as_deref(), Some("data"));
         assert_eq!(err.place().file.as_deref(), path.to_str());
         assert_eq!(reader.verify(|_, _| true).unwrap_err().kind(), ErrorKind::Checksum);
-        assert_eq!(reader.verify(|_, _| false).unwrap_err().kind(), ErrorKind::Cancelled);
         assert!(reader.read(1, 0, Some(false)).is_ok());
     }
 }
