@@ -13,15 +13,14 @@ compile_error!(
 compile_error!("only 64-bit Unix systems are supported so far");
 
 mod codec;
-pub mod container;
 mod digest;
 mod dtype;
 mod error;
 pub mod ffi;
+mod formats;
 mod hex;
 mod index;
 mod layout;
-mod legacy;
 pub mod metadata;
 mod parallel;
 mod plan;
@@ -30,12 +29,12 @@ mod reader;
 mod room;
 mod sink;
 mod source;
-mod unrecognized;
 mod writer;
 
 pub use codec::{CHUNK_LEN, Filter, MAX_CHUNK_LEN, MIN_CHUNK_LEN, MIN_COMPRESSED_LEN};
 pub use dtype::{Class, DType, Element};
 pub use error::{Cause, Error, ErrorKind, Place, Result};
+pub use formats::zt1::container;
 pub use index::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
 pub use layout::{Layout, Role};
 pub use metadata::{Metadata, Value};

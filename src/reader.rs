@@ -14,6 +14,7 @@ use std::slice;
 use crate::container::LARGE_BLOB;
 use crate::dtype::{DType, Element};
 use crate::error::{Cause, Error, ErrorKind, Place, Result, fail};
+use crate::formats::Format;
 use crate::index::{ComponentInfo, Index, Known, TensorInfo};
 use crate::layout::Layout;
 use crate::plan::{Batch, Wanted};
@@ -100,7 +101,8 @@ impl fmt::Debug for ReadCall<'_> {
 #[derive(Debug)]
 pub struct Reader {
     label: String,
-    format: &'static CStr,
+    format: &'static dyn Format,
+    format_name: &'static CStr,
     source: Source,
     /// Files beside this one that hold some of its blobs.
     shards: Vec<OpenShard>,

@@ -4,13 +4,10 @@
 //! hash table, not a million objects: a dense tensor takes some 90 bytes beside its name.
 
 mod blob;
-mod check;
-mod foreign;
-mod msgpack;
+mod builder;
 mod names;
-mod parse;
-mod serialize;
 mod symbol;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -27,10 +24,11 @@ use crate::metadata::Metadata;
 use crate::room;
 
 pub use crate::codec::{Frames, Zstd};
-pub(crate) use check::{Extent, Overlap, Rules, check_name};
-pub(crate) use foreign::{DigestRecord, Keep, NewEncoding, NewPart, NewTensor};
+pub(crate) use builder::{DigestRecord, DuplicatePolicy, NewEncoding, NewPart, NewTensor};
+pub(crate) use symbol::Symbol;
+pub(crate) use validate::{BlobRegion, FormatRules, OverlapPolicy, check_name};
 
-use symbol::{Symbol, Symbols};
+use symbol::Symbols;
 
 /// A name that this library knows, or the text of one that it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +72,7 @@ pub enum Encoding<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct TensorRecord {
+pub(crate) struct TensorRecord {
     name_start: u32,
     dims_start: u32,
     components_start: u32,
@@ -119,7 +117,7 @@ pub(crate) enum Check {
 pub(crate) const RAW: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
-enum EncodingRecord {
+pub(crate) enum EncodingRecord {
     Zstd { filter: Filter, raw_size: u64, chunk_size: u32, chunks_start: u32, chunk_count: u32 },
     Unknown(Symbol),
     Stream { raw_size: u64 },
@@ -129,26 +127,28 @@ enum EncodingRecord {
 
 /// The key-values of a tensor.
 #[derive(Debug)]
-struct Attributes {
-    /// As they stand in the index, if they were read from one and not spelled out yet.
+pub(crate) struct Attributes {
+    /// The bytes in the index that are not parsed yet, if they were read from one.
     packed: Box<[u8]>,
+    /// Parses `packed`, which was checked when the file was opened.
+    unpack: fn(&[u8]) -> Metadata,
     values: OnceLock<Metadata>,
 }
 
 impl Attributes {
-    /// Key-values that keep every rule, in MessagePack.
-    fn packed(bytes: &[u8]) -> Self {
-        Self { packed: bytes.into(), values: OnceLock::new() }
+    /// Key-value pairs that keep every rule, which `unpack` parses when they are asked for.
+    pub(crate) fn packed(bytes: &[u8], unpack: fn(&[u8]) -> Metadata) -> Self {
+        Self { packed: bytes.into(), unpack, values: OnceLock::new() }
     }
 
     fn values(&self) -> &Metadata {
-        self.values.get_or_init(|| parse::unpack_again(&self.packed))
+        self.values.get_or_init(|| (self.unpack)(&self.packed))
     }
 }
 
 impl From<Metadata> for Attributes {
     fn from(values: Metadata) -> Self {
-        Self { packed: Box::default(), values: values.into() }
+        Self { packed: Box::default(), unpack: |_| Metadata::new(), values: values.into() }
     }
 }
 
@@ -156,21 +156,19 @@ impl From<Metadata> for Attributes {
 #[derive(Debug, Default)]
 pub struct Index {
     /// Names, each followed by a NUL.
-    names: String,
-    dims: Vec<u64>,
-    tensors: Vec<TensorRecord>,
-    components: Vec<ComponentRecord>,
-    encodings: Vec<EncodingRecord>,
-    chunks: Vec<u32>,
-    symbols: Symbols,
+    pub(crate) names: String,
+    pub(crate) dims: Vec<u64>,
+    pub(crate) tensors: Vec<TensorRecord>,
+    pub(crate) components: Vec<ComponentRecord>,
+    pub(crate) encodings: Vec<EncodingRecord>,
+    pub(crate) chunks: Vec<u32>,
+    pub(crate) symbols: Symbols,
     by_name: HashTable<u32>,
     hasher: RandomState,
-    attributes: BTreeMap<u32, Attributes>,
+    pub(crate) attributes: BTreeMap<u32, Attributes>,
     /// Checksums of other kinds than our own, and tables of frames that stand in their blobs: of foreign files.
     digests: Vec<DigestRecord>,
     seek_tables: Vec<OnceLock<SeekTable>>,
-    /// Whether verifying also checks what elements may be, and reading that columns ascend within rows.
-    pub(crate) is_strict: bool,
     /// The file's own key-values.
     pub metadata: Metadata,
 }
@@ -206,20 +204,20 @@ impl Index {
         self.tensors.iter().enumerate().map(|(at, record)| TensorInfo { index: self, record, at })
     }
 
-    fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
+    pub(crate) fn dtype_symbol(&mut self, name: &str) -> Result<Symbol> {
         DType::from_name(name).map_or_else(|| self.symbols.intern(name), |dtype| Ok(dtype as Symbol))
     }
 
-    fn layout_symbol(&mut self, name: &str) -> Result<Symbol> {
+    pub(crate) fn layout_symbol(&mut self, name: &str) -> Result<Symbol> {
         Layout::from_name(name).map_or_else(|| self.symbols.intern(name), |layout| Ok(layout as Symbol))
     }
 
-    fn role_symbol(&mut self, name: &str) -> Result<Symbol> {
+    pub(crate) fn role_symbol(&mut self, name: &str) -> Result<Symbol> {
         Role::from_name(name).map_or_else(|| self.symbols.intern(name), |role| Ok(role as Symbol))
     }
 
     /// Begins a tensor: remembers where its dimensions and components will start.
-    fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark { dims: self.dims.len(), components: self.components.len() }
     }
 
@@ -228,7 +226,13 @@ impl Index {
     /// # Errors
     ///
     /// `Limit` where a count passes what the records hold; `Shape` for more than [`MAX_NDIM`] dimensions.
-    fn close_tensor(&mut self, mark: Mark, name: &str, dtype: Symbol, layout: Symbol) -> Result<u32> {
+    pub(crate) fn close_tensor(
+        &mut self,
+        mark: Mark,
+        name: &str,
+        dtype: Symbol,
+        layout: Symbol,
+    ) -> Result<u32> {
         let ndim = self.dims.len() - mark.dims;
         ensure!(ndim <= MAX_NDIM, Shape, "{ndim} dimensions, the limit is {MAX_NDIM}");
         let count = self.components.len() - mark.components;
@@ -258,7 +262,7 @@ impl Index {
         Ok(at)
     }
 
-    fn push_encoding(&mut self, record: EncodingRecord) -> u32 {
+    pub(crate) fn push_encoding(&mut self, record: EncodingRecord) -> u32 {
         self.encodings.push(record);
         (self.encodings.len() - 1) as u32
     }
@@ -331,7 +335,7 @@ impl Index {
 
 /// Where a tensor's dimensions and components start.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+pub(crate) struct Mark {
     dims: usize,
     components: usize,
 }

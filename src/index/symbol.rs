@@ -12,7 +12,7 @@ pub(crate) type Symbol = u16;
 
 /// The names that this library does not know, each kept once.
 #[derive(Debug, Default)]
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     texts: Vec<CString>,
     by_text: HashMap<Box<str>, Symbol>,
 }
@@ -20,11 +20,11 @@ pub(super) struct Symbols {
 impl Symbols {
     const BASE: Symbol = 256;
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    pub(super) fn intern(&mut self, text: &str) -> Result<Symbol> {
+    pub(crate) fn intern(&mut self, text: &str) -> Result<Symbol> {
         if let Some(symbol) = self.by_text.get(text) {
             return Ok(*symbol);
         }

@@ -6,16 +6,14 @@ use std::path::Path;
 use super::{PIECE_LEN, Reader};
 use crate::codec::{self, Decoder, Head};
 use crate::digest::{Digest, Hasher};
-use crate::dtype::DType;
 use crate::error::{Cause, Result, ensure, fail};
+use crate::formats::{self, ElementRule, Format, Shard};
 use crate::index::{DigestRecord, Encoding, Frames, Known};
-use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend, element_count};
-use crate::legacy::{self, Shard};
+use crate::layout::{Layout, Role, check_coordinates_differ, check_rows_ascend};
 use crate::plan::Wanted;
 use crate::progress::{Checkpoint, Progress};
 use crate::room;
 use crate::source::{Mode, Source};
-use crate::unrecognized;
 
 /// A file beside the one that was opened, which holds some of its blobs.
 #[derive(Debug)]
@@ -26,9 +24,14 @@ pub(super) struct OpenShard {
 }
 
 /// Opens the shards of the file at `path`; one in memory has none beside it.
-pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -> Result<Vec<OpenShard>> {
+pub(super) fn open_shards(
+    format: &dyn Format,
+    shards: Vec<Shard>,
+    path: Option<&Path>,
+    mode: Mode,
+) -> Result<Vec<OpenShard>> {
     let open = |shard: Shard| {
-        let Some(path) = path.map(|path| legacy::shard_path(path, &shard.name)) else {
+        let Some(path) = path.map(|path| format.shard_path(path, &shard.name)) else {
             fail!(
                 FileNotFound,
                 "the shard {:?} stands beside its file, and a file in memory has no place",
@@ -37,7 +40,7 @@ pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -
         };
         let label = path.display().to_string();
         let source = Source::open(&path, mode).and_then(|source| {
-            unrecognized::check(&source)?;
+            formats::unrecognized::check(&source)?;
             let len = source.len();
             ensure!(
                 len == shard.size,
@@ -46,10 +49,7 @@ pub(super) fn open_shards(shards: Vec<Shard>, path: Option<&Path>, mode: Mode) -
                 shard.name,
                 shard.size
             );
-            let (mut head, mut tail) = ([0; 8], [0; legacy::FOOTER_LEN]);
-            source.read(0, &mut head)?;
-            source.read(len - tail.len() as u64, &mut tail)?;
-            legacy::check_shard(&head, &tail)?;
+            format.check_shard(&source)?;
             Ok(source)
         });
         let source = source.map_err(|err| err.in_file(&label))?;
@@ -129,7 +129,7 @@ impl Reader {
         }
         let of_decoded = digest.filter(|record| record.decoded);
         let mut hasher = of_decoded.map(|record| Hasher::like(record.digest));
-        let rule = if self.index.is_strict { ElementRule::of(wanted) } else { None };
+        let rule = self.element_rule(wanted);
         let mut at = 0;
         let mut see = |bytes: &[u8]| {
             if let Some(hasher) = &mut hasher {
@@ -168,6 +168,18 @@ impl Reader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The rule of the file's format for the elements of a component.
+    fn element_rule(&self, wanted: &Wanted<'_>) -> Option<ElementRule> {
+        self.format.element_rule(wanted.tensor, wanted.part)
+    }
+
+    /// Whether verifying has to go through a component from its first byte to its last.
+    pub(super) fn requires_full_scan(&self, wanted: &Wanted<'_>) -> bool {
+        let is_foreign =
+            matches!(wanted.part.encoding(), Encoding::Zstd(zstd) if zstd.frames != Frames::Chunks);
+        is_foreign || wanted.part.digest().is_some() || self.element_rule(wanted).is_some()
     }
 
     fn each_piece(
@@ -223,7 +235,7 @@ impl Reader {
     /// Checks, where the file is strict, the order of entries: that the columns of each row ascend, which only who reads
     /// both index components of a tensor at once can be told, and that no coordinates stand twice.
     pub(super) fn check_order(&self, parts: &[(&Wanted<'_>, &[u8])]) -> Result<()> {
-        if !self.index.is_strict {
+        if !self.format.has_ordered_indices() {
             return Ok(());
         }
         let is_indices_of = |wanted: &Wanted<'_>, layout| {
@@ -259,49 +271,5 @@ impl Wanted<'_> {
         }
         let record = self.part.digest().filter(|record| record.decoded)?;
         (self.is_whole() && matches!(self.part.encoding(), Encoding::Zstd(_))).then_some(record.digest)
-    }
-
-    /// Whether verifying has to go through the component from its first byte to its last.
-    pub(super) fn needs_whole_check(&self, is_strict: bool) -> bool {
-        let is_foreign =
-            matches!(self.part.encoding(), Encoding::Zstd(zstd) if zstd.frames != Frames::Chunks);
-        is_foreign || self.part.digest().is_some() || (is_strict && ElementRule::of(self).is_some())
-    }
-}
-
-/// What generation 2 says of elements that are smaller than the bits that hold them.
-#[derive(Debug, Clone, Copy)]
-enum ElementRule {
-    /// Each byte is 0 or 1.
-    Bool,
-    /// The high half of the last byte is zero.
-    SpareNibble,
-}
-
-impl ElementRule {
-    fn of(wanted: &Wanted<'_>) -> Option<Self> {
-        match wanted.part.dtype() {
-            Known::Known(DType::Bool) => Some(Self::Bool),
-            Known::Unknown(legacy::ODD_F4) => {
-                let is_odd = element_count(wanted.tensor.shape()).is_some_and(|count| count % 2 == 1);
-                is_odd.then_some(Self::SpareNibble)
-            }
-            _ => None,
-        }
-    }
-
-    /// Checks bytes of which the last one stands before `end`.
-    fn check(self, bytes: &[u8], end: u64, len: Option<u64>) -> Result<()> {
-        match self {
-            Self::Bool => match bytes.iter().find(|&&byte| byte > 1) {
-                Some(byte) => fail!(Layout, "a bool is the byte {byte:#04x}, expected 0 or 1"),
-                None => Ok(()),
-            },
-            Self::SpareNibble => {
-                let spare = bytes.last().filter(|_| len == Some(end)).map_or(0, |byte| byte >> 4);
-                ensure!(spare == 0, Layout, "the half byte after the last element is {spare:#x}, expected 0");
-                Ok(())
-            }
-        }
     }
 }

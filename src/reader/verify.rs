@@ -86,7 +86,7 @@ impl Reader {
         let mut pieces = Vec::new();
         for &wanted in wanted {
             let size = wanted.part.stored_len();
-            if wanted.needs_whole_check(self.index.is_strict) {
+            if self.requires_full_scan(&wanted) {
                 let piece = Piece { wanted, at: 0, len: size as usize, chunk: None, is_whole: true };
                 room::push(&mut pieces, piece)?;
                 continue;

@@ -2,14 +2,13 @@
 
 use super::{ComponentInfo, Encoding, Frames, Index, Known, TensorInfo, Zstd};
 use crate::codec::{Filter, LONG_CHUNK_LEN, MAX_CHUNK_LEN, MIN_CHUNK_LEN};
-use crate::container::{ALIGNMENT, HEADER_LEN};
 use crate::error::{Error, Result, ensure, fail};
 use crate::layout::{MAX_ROLES, Part, element_count};
 use crate::room;
 
 /// The part of a file that may hold blobs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Extent {
+pub(crate) struct BlobRegion {
     /// No blob reaches beyond this.
     pub(crate) end: u64,
     /// Bytes of the whole file.
@@ -18,7 +17,7 @@ pub(crate) struct Extent {
 
 /// How blobs may overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Overlap {
+pub(crate) enum OverlapPolicy {
     /// Not, unless they are the same blob, stored in the same way.
     SameBlob,
     /// Not, unless they are the same bytes.
@@ -29,28 +28,15 @@ pub(crate) enum Overlap {
 
 /// What the format of a file asks of its blobs.
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub(crate) struct FormatRules {
     /// Of the file itself, then of its shards.
-    pub(crate) files: Vec<Extent>,
+    pub(crate) files: Vec<BlobRegion>,
     /// Where the first blob may begin.
     pub(crate) first: u64,
     pub(crate) alignment: u64,
-    pub(crate) overlap: Overlap,
+    pub(crate) overlap: OverlapPolicy,
     /// Where the index stands, if that is not behind all blobs.
     pub(crate) index: Option<(u64, u64)>,
-}
-
-impl Rules {
-    /// The rules of FORMAT.md.
-    pub(crate) fn new(index_offset: u64, file_size: u64) -> Self {
-        Self {
-            files: vec![Extent { end: index_offset, file_size }],
-            first: HEADER_LEN,
-            alignment: ALIGNMENT,
-            overlap: Overlap::SameBlob,
-            index: None,
-        }
-    }
 }
 
 /// Checks a tensor's name.
@@ -63,16 +49,16 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 impl Index {
     /// Checks every rule that needs no blob, and enters the names into the table.
-    pub(crate) fn check(&mut self, rules: &Rules) -> Result<()> {
+    pub(crate) fn check(&mut self, rules: &FormatRules) -> Result<()> {
         self.enter_names()?;
         for info in self.iter() {
             info.check(rules).map_err(|err| err.in_tensor(info.name()))?;
         }
-        if rules.overlap == Overlap::Allowed { Ok(()) } else { self.check_overlaps(rules.overlap) }
+        if rules.overlap == OverlapPolicy::Allowed { Ok(()) } else { self.check_overlaps(rules.overlap) }
     }
 
     /// Checks that blobs lie apart, or are the same.
-    fn check_overlaps(&self, overlap: Overlap) -> Result<()> {
+    fn check_overlaps(&self, overlap: OverlapPolicy) -> Result<()> {
         let mut end = (0, 0);
         let in_order = self.components.iter().filter(|record| record.size > 0).all(|record| {
             let apart = (record.file, record.offset) >= end;
@@ -92,7 +78,7 @@ impl Index {
             if let Some(before) = previous.filter(|before| {
                 before.file() == current.file() && before.offset() + before.stored_len() > current.offset()
             }) && !match overlap {
-                Overlap::SameRange => before.is_same_range(&current),
+                OverlapPolicy::SameRange => before.is_same_range(&current),
                 _ => before.is_same_blob(&current),
             } {
                 let message = format!(
@@ -114,7 +100,7 @@ impl Index {
 }
 
 impl TensorInfo<'_> {
-    fn check(&self, rules: &Rules) -> Result<()> {
+    fn check(&self, rules: &FormatRules) -> Result<()> {
         ensure!(
             element_count(self.shape()).is_some(),
             Shape,
@@ -153,10 +139,10 @@ impl TensorInfo<'_> {
 }
 
 impl ComponentInfo<'_> {
-    fn check(&self, rules: &Rules) -> Result<()> {
+    fn check(&self, rules: &FormatRules) -> Result<()> {
         let (offset, size) = (self.offset(), self.stored_len());
-        let Rules { first, alignment, .. } = *rules;
-        let Some(Extent { end, file_size }) = rules.files.get(usize::from(self.file())).copied() else {
+        let FormatRules { first, alignment, .. } = *rules;
+        let Some(BlobRegion { end, file_size }) = rules.files.get(usize::from(self.file())).copied() else {
             fail!(Offset, "the blob lies in file number {}, there is none", self.file());
         };
         // Parts of a blob that are told apart by an arrangement stand where they stand.

@@ -1,15 +1,34 @@
-//! Generation 0.1: a CBOR array with one map per tensor.
+//! Version 0.1: a CBOR array with one map per tensor.
 
 use std::borrow::Cow;
 
 use super::cbor::Cbor;
-use super::part::{self, long_dtype, required, stored_digest, stream};
+use super::component::{self, long_dtype, required, stored_digest, stream};
+use super::{Format, Parsed, find_index, read_tail};
 use crate::codec::Arrangement;
 use crate::dtype::DType;
 use crate::error::{Result, ensure, fail};
-use crate::index::{Index, Keep, Known, NewEncoding, NewPart};
+use crate::index::{DuplicatePolicy, Index, Known, NewEncoding, NewPart};
 use crate::layout::{Layout, Role};
 use crate::metadata::Metadata;
+use crate::source::Source;
+
+/// The format of version 0.1. Its index is at the end, followed by its length.
+#[derive(Debug)]
+pub(crate) struct V0_1;
+
+impl Format for V0_1 {
+    fn detect(&self, head: &[u8]) -> bool {
+        head.starts_with(b"ZTEN0001")
+    }
+
+    fn open(&self, source: &Source) -> Result<Parsed> {
+        let mut tail = [0; 8];
+        let region = find_index(read_tail(source, &mut tail)?, source.len(), b"")?;
+        let index = region.read(source, |_, cbor| parse(cbor, region.offset))?;
+        Ok(region.parsed(c"zten/0.1", index))
+    }
+}
 
 /// One entry of the array.
 #[derive(Default)]
@@ -26,7 +45,7 @@ struct Entry<'b> {
 }
 
 /// Reads an index, which begins at `end`. Of several tensors of one name the first counts.
-pub(super) fn parse(mut cbor: Cbor<'_>, end: u64) -> Result<Index> {
+fn parse(mut cbor: Cbor<'_>, end: u64) -> Result<Index> {
     let mut index = Index::default();
     cbor.array(|cbor| {
         let mut entry = Entry::default();
@@ -48,7 +67,7 @@ pub(super) fn parse(mut cbor: Cbor<'_>, end: u64) -> Result<Index> {
         let name = required(entry.name.take(), "a tensor's name")?;
         push(&mut index, &name, &entry, end).map_err(|err| err.in_tensor(&name))
     })?;
-    index.drop_duplicates(Keep::First)?;
+    index.drop_duplicates(DuplicatePolicy::First)?;
     Ok(index)
 }
 
@@ -104,14 +123,14 @@ fn push(index: &mut Index, name: &str, entry: &Entry<'_>, end: u64) -> Result<()
             let raw_size = dtype.known().filter(|_| is_dense);
             let encoding = match encoding {
                 "raw" => NewEncoding::Raw,
-                "zstd" => stream(raw_size.and_then(|dtype| part::dense_len(shape, dtype.size()))),
+                "zstd" => stream(raw_size.and_then(|dtype| component::dense_len(shape, dtype.size()))),
                 other => NewEncoding::Unknown(other),
             };
             let layout = if is_dense { Known::Known(Layout::Dense) } else { Known::Unknown(layout_name) };
             (layout, vec![NewPart { encoding, ..part }])
         }
     };
-    part::push(index, name, shape, layout, &mut parts, Metadata::new())
+    component::push(index, name, shape, layout, &mut parts, Metadata::new())
 }
 
 /// Role, element type, offset, stored size and arrangement of a component that is part of a blob.

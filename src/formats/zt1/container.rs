@@ -1,7 +1,6 @@
 //! The frame around the blobs: signature, footer, alignment. Pure functions on bytes.
 
 use crate::error::{Result, ensure};
-use crate::unrecognized;
 
 /// The first and the last eight bytes of a file.
 pub const SIGNATURE: [u8; 8] = [0x89, b'Z', b'T', b'M', 0x0d, 0x0a, 0x1a, 0x0a];
@@ -116,15 +115,6 @@ impl Footer {
         );
         Ok(footer)
     }
-}
-
-/// Checks the first eight bytes of a file. More of them tell more about a file of another kind.
-///
-/// # Errors
-///
-/// `Signature` if they are not this format's; the message says what the file probably is.
-pub fn check_signature(head: &[u8]) -> Result<()> {
-    if head.starts_with(&SIGNATURE) { Ok(()) } else { Err(unrecognized::error(head)) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! From an [`Index`] to MessagePack.
 
 use super::msgpack::Packer;
-use super::{ComponentInfo, Encoding, Index, TensorInfo};
 use crate::error::Result;
+use crate::index::{ComponentInfo, Encoding, Index, TensorInfo};
 
 /// An index of fewer bytes takes no more memory than a reader gives to any file, whatever stands in it.
 const SURELY_TAKEN: usize = 64 * 1024;

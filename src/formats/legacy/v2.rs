@@ -1,18 +1,32 @@
-//! Generation 2: a footer with the index's hash, and an index of deterministic CBOR whose every rule is checked
+//! Version 2: a footer with the index's hash, and an index of deterministic CBOR whose every rule is checked
 //! when a file is opened.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cbor::{Cbor, check_deterministic};
-use super::part::{
+use super::component::{
     self, F4, RawPart, RawTensor, dense_len, logical_dtype, parse_digest, required, role_of, short_dtype,
 };
-use super::{Envelope, FOOTER_LEN, Generation, Parsed, Shard, ZT2, check_index_len, u64_at_end};
+use super::{Format, IndexRegion, Parsed, Shard, check_index_len, read_tail, u64_at_end};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result, ensure, fail};
-use crate::index::{DigestRecord, Extent, Index, Known, NewEncoding, NewPart, Overlap, Rules};
+use crate::formats::ElementRule;
+use crate::index::{
+    BlobRegion, ComponentInfo, DigestRecord, FormatRules, Index, Known, NewEncoding, NewPart, OverlapPolicy,
+    TensorInfo,
+};
 use crate::layout::{Layout, element_count};
 use crate::metadata::Metadata;
+use crate::source::Source;
+
+/// The first and the last eight bytes of a file.
+const SIGNATURE: [u8; 8] = [0x89, b'Z', b'T', b'2', 0x0d, 0x0a, 0x1a, 0x0a];
+
+/// Bytes of the footer.
+const FOOTER_LEN: usize = 40;
 
 /// Every blob begins at a multiple of this, the first one too.
 const ALIGNMENT: u64 = 4096;
@@ -20,11 +34,68 @@ const ALIGNMENT: u64 = 4096;
 /// The only version of this container.
 const VERSION: u32 = 2;
 
-/// The one encoding of this generation.
+/// The one encoding of this version.
 const SEEKABLE: &str = "zt.zstd-seekable/1";
 
-/// Finds the index by the footer, `tail`.
-pub(super) fn find(tail: &[u8], file_size: u64) -> Result<Envelope> {
+/// The format of version 2. Its footer says where the index is, and states a checksum of it.
+#[derive(Debug)]
+pub(crate) struct V2;
+
+impl Format for V2 {
+    fn detect(&self, head: &[u8]) -> bool {
+        head.starts_with(&SIGNATURE)
+    }
+
+    fn open(&self, source: &Source) -> Result<Parsed> {
+        let mut tail = [0; FOOTER_LEN];
+        let (region, expected) = find(read_tail(source, &mut tail)?, source.len())?;
+        region.read(source, |bytes, cbor| {
+            let found = xxh3_64(bytes);
+            ensure!(
+                found == expected,
+                IndexChecksum,
+                "the index is damaged: the footer says xxh3:{expected:016x}, its bytes give xxh3:{found:016x}"
+            );
+            parse(bytes, cbor, region)
+        })
+    }
+
+    /// A shard of `stem.zt` is `stem-name.zt`. The name was checked when the index was read, so it cannot lead out of the
+    /// directory.
+    fn shard_path(&self, path: &Path, name: &str) -> PathBuf {
+        let mut file = path.file_stem().unwrap_or_default().to_owned();
+        file.push("-");
+        file.push(name);
+        file.push(".zt");
+        path.with_file_name(file)
+    }
+
+    fn check_shard(&self, source: &Source) -> Result<()> {
+        let (mut head, mut tail) = ([0; 8], [0; FOOTER_LEN]);
+        source.read(0, &mut head)?;
+        ensure!(self.detect(&head), Signature, "the shard does not begin with the signature of generation 2");
+        check_end(read_tail(source, &mut tail)?)
+    }
+
+    /// Bools are 0 or 1, and the spare half of the last byte of an odd number of four-bit elements is zero.
+    fn element_rule(&self, tensor: TensorInfo<'_>, component: ComponentInfo<'_>) -> Option<ElementRule> {
+        match component.dtype() {
+            Known::Known(DType::Bool) => Some(ElementRule::Bool),
+            Known::Unknown(F4) => {
+                let is_odd = element_count(tensor.shape()).is_some_and(|count| count % 2 == 1);
+                is_odd.then_some(ElementRule::SpareNibble)
+            }
+            _ => None,
+        }
+    }
+
+    fn has_ordered_indices(&self) -> bool {
+        true
+    }
+}
+
+/// Finds the index by the footer, `tail`, and returns the checksum that it states.
+fn find(tail: &[u8], file_size: u64) -> Result<(IndexRegion, u64)> {
     let least = 8 + FOOTER_LEN as u64;
     ensure!(file_size >= least, Truncated, "the file has {file_size} bytes, the smallest has {least}");
     let word = |before| u64_at_end(tail, before).unwrap_or_default();
@@ -46,25 +117,19 @@ pub(super) fn find(tail: &[u8], file_size: u64) -> Result<Envelope> {
         Footer,
         "the footer places the index of {len} bytes at {offset}, outside the part for blobs of a file of {file_size} bytes"
     );
-    Ok(Envelope { generation: Generation::Gen2, offset, len, file_size, hash: Some(hash) })
+    Ok((IndexRegion { offset, len, file_size }, hash))
 }
 
 /// Checks signature and version at the end of a file.
 fn check_end(tail: &[u8]) -> Result<()> {
     ensure!(
-        tail.ends_with(&ZT2),
+        tail.ends_with(&SIGNATURE),
         Truncated,
         "the file does not end in a footer: it was truncated, or its writer did not finish"
     );
     let version = u64_at_end(tail, 8).unwrap_or_default() as u32;
     ensure!(version == VERSION, Version, "the footer says version {version}, expected {VERSION}");
     Ok(())
-}
-
-/// Checks the first bytes and the last bytes of a shard.
-pub(crate) fn check_shard(head: &[u8; 8], tail: &[u8; FOOTER_LEN]) -> Result<()> {
-    ensure!(*head == ZT2, Signature, "the shard does not begin with the signature of generation 2");
-    check_end(tail)
 }
 
 /// Checks the name of a tensor, a component or an attribute.
@@ -114,10 +179,9 @@ fn attributes(cbor: &mut Cbor<'_>) -> Result<Metadata> {
 }
 
 /// Reads an index from its bytes.
-pub(super) fn parse(bytes: &[u8], mut cbor: Cbor<'_>, envelope: &Envelope) -> Result<Parsed> {
+fn parse(bytes: &[u8], mut cbor: Cbor<'_>, region: IndexRegion) -> Result<Parsed> {
     check_deterministic(bytes)?;
     let mut index = Index::default();
-    index.is_strict = true;
     let mut shards: Vec<Shard> = Vec::new();
     let mut objects = None;
     cbor.map(|cbor, key| {
@@ -143,16 +207,16 @@ pub(super) fn parse(bytes: &[u8], mut cbor: Cbor<'_>, envelope: &Envelope) -> Re
             .map_err(|err| err.in_tensor(name))
     })?;
     let footer = FOOTER_LEN as u64;
-    let extent = |size: u64| Extent { end: size.saturating_sub(footer), file_size: size };
-    let sizes = std::iter::once(envelope.file_size).chain(shards.iter().map(|shard| shard.size));
-    let rules = Rules {
+    let extent = |size: u64| BlobRegion { end: size.saturating_sub(footer), file_size: size };
+    let sizes = std::iter::once(region.file_size).chain(shards.iter().map(|shard| shard.size));
+    let rules = FormatRules {
         files: sizes.map(extent).collect(),
         first: ALIGNMENT,
         alignment: ALIGNMENT,
-        overlap: Overlap::SameRange,
-        index: Some((envelope.offset, envelope.len)),
+        overlap: OverlapPolicy::SameRange,
+        index: Some((region.offset, region.len)),
     };
-    Ok(Parsed { format: c"zt/2", index, shards, rules })
+    Ok(Parsed { name: c"zt/2", index, shards, rules })
 }
 
 fn shard(cbor: &mut Cbor<'_>, name: &str) -> Result<Shard> {
@@ -182,7 +246,7 @@ fn tensor<'b>(cbor: &mut Cbor<'b>) -> Result<RawTensor<'b>> {
         match key {
             "shape" => tensor.shape = Some(cbor.shape()?),
             "layout" => tensor.layout = Some(cbor.text()?),
-            "parts" => tensor.parts = Some(part::parts(cbor, component)?),
+            "parts" => tensor.parts = Some(component::parts(cbor, component)?),
             "attributes" => tensor.attributes = attributes(cbor)?,
             _ => cbor.skip()?,
         }
@@ -251,7 +315,7 @@ fn push(index: &mut Index, name: &str, tensor: RawTensor<'_>, shards: &HashMap<&
     if layout.known().is_some_and(|layout| layout != Layout::Dense) {
         check_index_types(&parts)?;
     }
-    part::push(index, name, &shape, layout, &mut parts, tensor.attributes)
+    component::push(index, name, &shape, layout, &mut parts, tensor.attributes)
 }
 
 /// Checks that the index components of a sparse tensor are all of one unsigned type.
@@ -331,4 +395,21 @@ fn convert<'a>(
     let digest = raw.digest.as_deref().map(digest).transpose()?.flatten();
     let digest = digest.map(|digest| DigestRecord { digest, decoded: true, offset, len: size });
     Ok(NewPart { role: role_of(&raw.role, layout), dtype, file, offset, size, encoding, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_file_without_a_footer_is_truncated() {
+        assert_eq!(find(&SIGNATURE, 8).unwrap_err().kind(), ErrorKind::Truncated);
+    }
+
+    #[test]
+    fn shards_are_beside_their_file() {
+        assert_eq!(V2.shard_path(Path::new("/models/m.v1.zt"), "00001"), Path::new("/models/m.v1-00001.zt"));
+        assert_eq!(V2.shard_path(Path::new("m.zt"), "a"), Path::new("m-a.zt"));
+    }
 }

@@ -65,7 +65,7 @@ pub(crate) struct NewTensor<'a> {
 
 /// Which of the tensors of one name stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum DuplicatePolicy {
     First,
     Last,
 }
@@ -122,7 +122,7 @@ impl Index {
     }
 
     /// Leaves of several tensors of one name only one.
-    pub(crate) fn drop_duplicates(&mut self, keep: Keep) -> Result<()> {
+    pub(crate) fn drop_duplicates(&mut self, keep: DuplicatePolicy) -> Result<()> {
         let entered = self.enter_names();
         self.by_name.clear();
         match entered {
@@ -132,7 +132,7 @@ impl Index {
         let mut seen = HashSet::new();
         let count = self.len() as u32;
         let order: Box<dyn Iterator<Item = u32>> =
-            if keep == Keep::First { Box::new(0..count) } else { Box::new((0..count).rev()) };
+            if keep == DuplicatePolicy::First { Box::new(0..count) } else { Box::new((0..count).rev()) };
         let mut kept: Vec<u32> = order.filter(|&at| seen.insert(self.name_of(at))).collect();
         kept.sort_unstable();
         // Names and components of all tensors stand in the order of the tensors, without gaps.

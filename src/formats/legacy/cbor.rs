@@ -1,5 +1,5 @@
-//! CBOR as the older generations write it: a thin layer over minicbor's tokens that limits depth and memory,
-//! and the check of the deterministic form that generation 2 asks for.
+//! CBOR as the legacy formats write it: a thin layer over minicbor's tokens that limits depth and memory, and the check of
+//! the deterministic form that version 2 requires.
 //!
 //! Nothing here takes memory that a number in the file asks for: arrays and maps are walked item by item, and
 //! text is borrowed.
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result, ensure, fail};
 use crate::layout::MAX_NDIM;
 use crate::metadata::{MAX_DEPTH, Metadata, Value};
 
-/// How deep generation 2 lets arrays and maps stand in each other.
+/// How deep version 2 lets arrays and maps nest.
 const MAX_DETERMINISTIC_DEPTH: usize = 32;
 
 /// What a value of an attribute is counted with, beside the bytes of its text: two enums of 32 bytes, since

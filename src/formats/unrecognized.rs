@@ -1,6 +1,6 @@
 //! What a file that is not a `.zt` file probably is, and what to do about it.
 
-use crate::container::SIGNATURE;
+use super::zt1::container::SIGNATURE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 

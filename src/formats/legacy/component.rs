@@ -1,4 +1,4 @@
-//! What the generations' components have in common: names of types, text forms of checksums, and the way from a
+//! Components of the legacy formats: names of types, text forms of checksums, and the conversion from a
 //! component as written to one of our own.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use crate::index::{DigestRecord, Index, Known, NewEncoding, NewPart, NewTensor};
 use crate::layout::{Layout, Role, element_count};
 use crate::metadata::Metadata;
 
-/// The long names of generations 0.1 and 1.0 are ours, but only of these types.
+/// The element types of versions 0.1 and 1.0, whose long names are those of `zt/1`.
 const LONG: [DType; 13] = [
     DType::Float64,
     DType::Float32,
@@ -29,7 +29,7 @@ const LONG: [DType; 13] = [
     DType::Bool,
 ];
 
-/// The short names of later generations, in the same order.
+/// The short names of later versions, in the same order.
 const SHORT: [&str; 13] =
     ["f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "bool"];
 
@@ -46,11 +46,8 @@ const LOGICAL: [(&str, DType, DType); 9] = [
     ("complex128", DType::Float64, DType::Complex128),
 ];
 
-/// The logical type of two elements in a byte.
+/// The logical type of two elements in a byte. It is an unknown one of ours where the shape does not count whole bytes.
 pub(super) const F4: &str = "f4_e2m1";
-
-/// The element type of a tensor of four-bit floats whose shape does not count whole bytes, which ours does.
-pub(crate) const ODD_F4: &str = F4;
 
 /// The element type of a long name.
 pub(super) fn long_dtype(name: &str) -> Known<'_, DType> {
@@ -85,7 +82,7 @@ pub(super) fn parse_digest(text: &str) -> Option<Digest> {
     }
 }
 
-/// A component as an index of generation 1 or 2 has it.
+/// A component as an index of version 1 or 2 describes it.
 #[derive(Debug, Default)]
 pub(super) struct RawPart<'b> {
     pub(super) role: Cow<'b, str>,
@@ -100,10 +97,10 @@ pub(super) struct RawPart<'b> {
     pub(super) shard: Option<Cow<'b, str>>,
 }
 
-/// An object as an index of generation 1 or 2 has it.
+/// An object as an index of version 1 or 2 describes it.
 #[derive(Debug, Default)]
 pub(super) struct RawTensor<'b> {
-    /// The element type of generation 1.0, which is that of the whole tensor.
+    /// The element type in version 1.0, where all components of a tensor have the same one.
     pub(super) dtype: Option<Cow<'b, str>>,
     pub(super) shape: Option<Vec<u64>>,
     pub(super) layout: Option<Cow<'b, str>>,
@@ -179,7 +176,7 @@ pub(super) fn dense_len(shape: &[u64], width: usize) -> Option<u64> {
     element_count(shape)?.checked_mul(width as u64)
 }
 
-/// The record of a checksum over the stored bytes, as generations before 2 have it.
+/// Returns the record of a checksum of the stored bytes, as versions before 2 have it.
 pub(super) fn stored_digest(text: Option<&str>, offset: u64, len: u64) -> Option<DigestRecord> {
     // A SHA-256 that is cut short is still one that does not match; zeros stand for it.
     let cut_short = || text?.starts_with("sha256:").then_some(Digest::Sha256([0; 32]));

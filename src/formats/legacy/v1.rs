@@ -1,20 +1,48 @@
-//! Generations 1.0, 1.1 and 1.2: a CBOR map with a map of tensors inside.
+//! Versions 1.0, 1.1 and 1.2: a CBOR map with a map of tensors inside.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
 
 use super::cbor::Cbor;
-use super::part::{
+use super::component::{
     self, RawPart, RawTensor, logical_dtype, long_dtype, required, role_of, short_dtype, stored_digest,
     stream,
 };
+use super::{Format, Parsed, find_index, read_tail};
 use crate::dtype::DType;
 use crate::error::{Result, ensure};
-use crate::index::{Index, Keep, Known, NewEncoding, NewPart};
+use crate::index::{DuplicatePolicy, Index, Known, NewEncoding, NewPart};
 use crate::layout::{Layout, element_count};
+use crate::source::Source;
 
-/// Reads an index of generation 1.0.
-pub(super) fn parse_1_0(cbor: Cbor<'_>) -> Result<Index> {
+/// What every file begins with, and one of version 1.1 or 1.2 ends with.
+const SIGNATURE: [u8; 8] = *b"ZTEN1000";
+
+/// The format of versions 1.0, 1.1 and 1.2. Its index is at the end, followed by its length, and from 1.1 on by the
+/// signature.
+#[derive(Debug)]
+pub(crate) struct V1;
+
+impl Format for V1 {
+    fn detect(&self, head: &[u8]) -> bool {
+        head.starts_with(&SIGNATURE)
+    }
+
+    fn open(&self, source: &Source) -> Result<Parsed> {
+        let mut tail = [0; 16];
+        let tail = read_tail(source, &mut tail)?;
+        let is_1_0 = !tail.ends_with(&SIGNATURE);
+        let region = find_index(tail, source.len(), if is_1_0 { b"" } else { &SIGNATURE })?;
+        let (name, index) = region.read(source, |_, cbor| match is_1_0 {
+            true => parse_1_0(cbor).map(|index| (c"zten/1.0", index)),
+            false => parse(cbor),
+        })?;
+        Ok(region.parsed(name, index))
+    }
+}
+
+/// Reads an index of version 1.0.
+fn parse_1_0(cbor: Cbor<'_>) -> Result<Index> {
     let (version, index) = read(cbor, "tensors")?;
     ensure!(
         version.split('.').next() == Some("1"),
@@ -24,9 +52,9 @@ pub(super) fn parse_1_0(cbor: Cbor<'_>) -> Result<Index> {
     Ok(index)
 }
 
-/// Reads an index of generation 1.1 or 1.2, and tells which. The version is not looked at otherwise, as in the
+/// Reads an index of version 1.1 or 1.2, and returns which one it is. The version is not checked otherwise, as in the
 /// public readers.
-pub(super) fn parse(cbor: Cbor<'_>) -> Result<(&'static CStr, Index)> {
+fn parse(cbor: Cbor<'_>) -> Result<(&'static CStr, Index)> {
     let (version, index) = read(cbor, "objects")?;
     let is_1_1 = version == "1.1" || version.starts_with("1.1.");
     Ok((if is_1_1 { c"zten/1.1" } else { c"zten/1.2" }, index))
@@ -53,7 +81,7 @@ fn read<'b>(mut cbor: Cbor<'b>, tensors: &str) -> Result<(Cow<'b, str>, Index)> 
         Ok(())
     })?;
     ensure!(has_tensors, Index, "the index has no {tensors:?}");
-    index.drop_duplicates(Keep::Last)?;
+    index.drop_duplicates(DuplicatePolicy::Last)?;
     Ok((required(version, "the version")?, index))
 }
 
@@ -65,7 +93,7 @@ fn tensor<'b>(cbor: &mut Cbor<'b>) -> Result<RawTensor<'b>> {
             "shape" => tensor.shape = Some(cbor.shape()?),
             "format" => tensor.layout = Some(cbor.text()?),
             "attributes" => tensor.attributes = cbor.attributes()?,
-            "components" => tensor.parts = Some(part::parts(cbor, component)?),
+            "components" => tensor.parts = Some(component::parts(cbor, component)?),
             _ => cbor.skip()?,
         }
         Ok(())
@@ -103,10 +131,10 @@ fn push(index: &mut Index, name: &str, tensor: RawTensor<'_>) -> Result<()> {
         let part = convert(raw, tensor.dtype.as_deref(), &shape, layout);
         parts.push(part.map_err(|err| err.in_component(&raw.role))?);
     }
-    part::push(index, name, &shape, layout, &mut parts, tensor.attributes)
+    component::push(index, name, &shape, layout, &mut parts, tensor.attributes)
 }
 
-/// Makes one of our components. `whole` is the element type of generation 1.0, which stands at the tensor.
+/// Converts a component. `whole` is the element type in version 1.0, which belongs to the tensor.
 fn convert<'a>(
     raw: &'a RawPart<'_>,
     whole: Option<&'a str>,
@@ -121,9 +149,9 @@ fn convert<'a>(
         (None, _) => long_dtype(required(whole, "the dtype")?),
         (Some(name), None) => short_dtype(name).map_or(Known::Unknown(name), Known::Known),
         // A logical type over another storage type than its own is as unknown as one that we do not know. That of
-        // half bytes came with generation 2.
+        // half bytes came with version 2.
         (Some(name), Some(logical)) => logical_dtype(logical)
-            .filter(|row| Some(row.0) == short_dtype(name) && logical != part::F4)
+            .filter(|row| Some(row.0) == short_dtype(name) && logical != component::F4)
             .map_or(Known::Unknown(logical), |row| Known::Known(row.1)),
     };
     let count = match (layout, &*raw.role) {

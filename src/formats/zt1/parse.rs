@@ -8,10 +8,9 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
 use super::msgpack::{Cursor, Packed, utf8};
-use super::symbol::Symbol;
-use super::{Attributes, Check, ComponentRecord, EncodingRecord, Index, RAW, check_name};
 use crate::codec::Filter;
 use crate::error::{Error, ErrorKind, Result, ensure};
+use crate::index::{Attributes, Check, ComponentRecord, EncodingRecord, Index, RAW, Symbol, check_name};
 use crate::layout::Layout;
 use crate::metadata::{MAX_DEPTH, Metadata, Value, ValueSeed};
 use crate::room;
@@ -233,7 +232,7 @@ impl<'a> Parser<'a> {
             if !unpack(packed)?.is_empty() {
                 memory
                     .take(ATTRIBUTES_LEN + packed.bytes.len() + if is_blocked { packed.memory } else { 0 })?;
-                index.attributes.insert(at, Attributes::packed(packed.bytes));
+                index.attributes.insert(at, Attributes::packed(packed.bytes, unpack_again));
             }
         }
         self.name = None;
@@ -343,7 +342,7 @@ fn find(
 }
 
 /// Reads key-values that were looked at before, and are what they should be.
-pub(super) fn unpack_again(bytes: &[u8]) -> Metadata {
+fn unpack_again(bytes: &[u8]) -> Metadata {
     Cursor::new(bytes).value().and_then(unpack).unwrap_or_default()
 }
 
