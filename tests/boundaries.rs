@@ -142,7 +142,7 @@ fn unsafe_code_is_in_two_folders() {
 fn array_libraries_are_imported_only_by_their_front_end() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/src/ztensor");
     let allowed = [
-        ("import torch", &["_torch.py", "_dlpack.py", "torch.py"][..]),
+        ("import torch", &["_dtypes.py", "_torch.py"][..]),
         ("import scipy", &["_sparse.py"][..]),
         ("import ml_dtypes", &["_dtypes.py"][..]),
     ];
