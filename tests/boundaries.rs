@@ -27,7 +27,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "reader",
         &[
-            "codec", "digest", "dtype", "error", "formats", "index", "layout", "parallel", "plan", "room",
+            "codec",
+            "container",
+            "digest",
+            "dtype",
+            "error",
+            "formats",
+            "index",
+            "layout",
+            "parallel",
+            "plan",
+            "room",
             "source",
         ],
     ),
