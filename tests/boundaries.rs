@@ -10,20 +10,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("hex", &[]),
     ("room", &["error"]),
-    ("parallel", &["error", "room"]),
+    ("progress", &["error"]),
+    ("parallel", &["error", "progress", "room"]),
     ("digest", &["hex"]),
     ("metadata", &["error", "hex", "room"]),
     ("dtype", &["error"]),
-    ("layout", &["dtype", "error"]),
-    ("codec", &["dtype", "error", "parallel", "room"]),
+    ("layout", &["dtype", "error", "progress"]),
+    ("codec", &["dtype", "error", "parallel", "progress", "room"]),
     ("index", &["codec", "digest", "dtype", "error", "layout", "metadata", "room"]),
-    ("source", &["error", "parallel", "room"]),
+    ("source", &["error", "parallel", "progress", "room"]),
     ("sink", &["error", "room", "source"]),
     (
         "formats",
         &["codec", "digest", "dtype", "error", "hex", "index", "layout", "metadata", "room", "source"],
     ),
-    ("plan", &["codec", "container", "error", "index", "layout", "parallel", "room", "source"]),
+    ("plan", &["codec", "container", "error", "index", "layout", "parallel", "progress", "room", "source"]),
     (
         "reader",
         &[
@@ -37,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "layout",
             "parallel",
             "plan",
+            "progress",
             "room",
             "source",
         ],
@@ -53,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "layout",
             "metadata",
             "parallel",
+            "progress",
             "room",
             "sink",
             "source",
@@ -61,8 +64,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ffi",
         &[
-            "codec", "dtype", "error", "index", "layout", "metadata", "parallel", "plan", "reader", "room",
-            "sink", "source", "writer",
+            "codec", "dtype", "error", "index", "layout", "metadata", "parallel", "plan", "progress",
+            "reader", "room", "sink", "source", "writer",
         ],
     ),
 ];
