@@ -93,6 +93,42 @@ def test_hooks_and_overrides_see_tensors_like_any_others(path: Path) -> None:
     assert torch.equal(model.sliced, saved.weight[1:])
 
 
+class TakesData(torch.nn.Linear):
+    """A layer whose parameters take the memory of what is loaded."""
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.weight.data = state[prefix + "weight"]
+        self.bias = torch.nn.Parameter(state.pop(prefix + "bias"))
+        self.taken = True
+
+
+def test_code_of_a_model_may_keep_what_is_loaded(path: Path) -> None:
+    saved = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3))
+    for compress in (False, True):
+        ztt.save_model(saved, path, compress=compress)
+        model = torch.nn.Sequential(TakesData(3, 4), torch.nn.Linear(4, 3))
+        assert ztt.load_model(model, path) == ([], [])
+        for name, value in saved.state_dict().items():
+            found = model.state_dict()[name]
+            assert type(found) is torch.Tensor and found.data_ptr() and torch.equal(found, value)
+
+
+def test_hooks_may_change_shapes_in_place(path: Path) -> None:
+    ztt.save_file({"weight": torch.arange(12.0).reshape(3, 4), "bias": torch.ones(4)}, path)
+    model = torch.nn.Linear(3, 4)
+    model.register_load_state_dict_pre_hook(lambda module, state, *rest: state["weight"].t_())
+    assert ztt.load_model(model, path) == ([], [])
+    assert torch.equal(model.weight, torch.arange(12.0).reshape(3, 4).t())
+
+
+def test_a_parameter_that_cannot_be_written_to_is_named(path: Path) -> None:
+    model = torch.nn.Module()
+    model.a = torch.nn.Parameter(torch.zeros(1, 3).expand(2, 3))
+    ztt.save_file({"a": torch.ones(2, 3)}, path)
+    with pytest.raises(RuntimeError, match='parameter named "a"'):
+        ztt.load_model(model, path)
+
+
 def test_a_parameter_that_was_used_is_known_to_have_changed(path: Path) -> None:
     model = torch.nn.Linear(3, 4)
     ztt.save_model(model, path)

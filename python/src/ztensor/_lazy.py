@@ -80,6 +80,7 @@ class Source:
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
+        """Remember an error of reading. One of torch's own, when it copies, is left to torch, which names the parameter."""
         if isinstance(self.error, CancelledError):
             # A model goes on with its other tensors, none of which is read.
             raise self.error
@@ -98,23 +99,28 @@ class Source:
 
     def copy(self, described: Description, target: torch.Tensor) -> None:
         """Set the values of a plain tensor of the same shape, on any device, of any type and strides."""
-        with self._noting(), torch.no_grad():
+        with torch.no_grad():
             group = self._groups.get(described.number)
             if group is not None:
-                # A model mostly takes tensors in the order of the file.
-                if group is not self._group:
-                    self._read.clear()
-                    read = converter("torch")(self.reader._load(self.handle, group, None, self._watch))
-                    self._group, self._read = group, {one.number: tensor for one, tensor in zip(group, read)}
-                _COPY(target, self._read[described.number])
+                _COPY(target, self._of_group(group, described))
             elif is_in_order(target) and target.dtype == _dtypes.torch_dtype(described.dtype):
                 # Nothing is copied, but torch counts it as written to, and refuses it as ever.
                 _COPY(target[:0], target[:0])
                 targets = ffi.new("ZtTarget *", (described.number, 0, ffi.cast("void *", target.data_ptr()), target.nbytes))
-                check(lib.zt_reader_read_into(self.handle, targets, 1, lib.ZT_VERIFY_AS_OPENED))
-                self._watch.advance(target.nbytes)
+                with self._noting():
+                    check(lib.zt_reader_read_into(self.handle, targets, 1, lib.ZT_VERIFY_AS_OPENED))
+                    self._watch.advance(target.nbytes)
             else:
                 self._copy_slices(described, target.view(-1) if target.is_contiguous() else target)
+
+    def _of_group(self, group: list[Description], described: Description) -> torch.Tensor:
+        """A small tensor, which is read with its group. A model mostly takes tensors in the order of the file."""
+        with self._noting():
+            if group is not self._group:
+                self._read.clear()
+                read = converter("torch")(self.reader._load(self.handle, group, None, self._watch))
+                self._group, self._read = group, {one.number: tensor for one, tensor in zip(group, read)}
+            return self._read[described.number]
 
     def _copy_slices(self, described: Description, target: torch.Tensor) -> None:
         itemsize = _dtypes.BY_CODE[described.dtype].itemsize
@@ -137,13 +143,30 @@ class Source:
                 self._copy_rows(described, part, first + start * row, memory, values)
             return
         size = count * _dtypes.BY_CODE[described.dtype].itemsize
-        check(
-            lib.zt_reader_read_range_into(
-                self.handle, described.number, 0, first, count, lib.ZT_VERIFY_AS_OPENED, memory, size
+        with self._noting():
+            check(
+                lib.zt_reader_read_range_into(
+                    self.handle, described.number, 0, first, count, lib.ZT_VERIFY_AS_OPENED, memory, size
+                )
             )
-        )
-        self._watch.advance(size)
+            self._watch.advance(size)
         _COPY(target, values[:count].view(target.shape))
+
+
+def is_loaded_by_torch(model: torch.nn.Module) -> bool:
+    """Whether no code but that of ``torch.nn`` sees the tensors that a model loads. Other code may do anything with them:
+    make parameters of them, keep them, or change their shape in place.
+    """
+
+    def is_of_torch(function: Any) -> bool:
+        return str(getattr(function, "__module__", "")).startswith("torch.nn.")
+
+    return is_of_torch(model.load_state_dict) and all(
+        is_of_torch(module._load_from_state_dict)
+        and is_of_torch(module.set_extra_state)
+        and all(map(is_of_torch, module._load_state_dict_pre_hooks.values()))
+        for module in model.modules()
+    )
 
 
 class FileTensor(torch.Tensor):

@@ -228,7 +228,7 @@ def load_model(
                         "give the model memory first, by model.to_empty(device=...)"
                     )
         source = None
-        if assign or target.type == "meta" or fake_mode() is not None:
+        if assign or target.type == "meta" or fake_mode() is not None or not _lazy.is_loaded_by_torch(model):
             tensors = _load(reader, device, progress)
             watch = _progress.watch(None)
         else:
