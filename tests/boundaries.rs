@@ -1,6 +1,8 @@
 //! Which module may use which. The table is the one in `docs/DESIGN.md`: data flows one way, only the reader opens formats, and
 //! only memory, mappings and the C ABI contain `unsafe`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
