@@ -1,6 +1,6 @@
 //! A file that is written where it is.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::Fsync;
 use super::destination::{
     Destination, close_copy, flush_directory, flush_file, is_same_file, is_unsupported, stat_destination,
 };
-use crate::error::{Error, Result, uninterrupted};
+use crate::error::{Error, Result, fail, uninterrupted};
 use crate::source;
 
 /// A file that is written at its destination. What was there is lost from the first write on.
@@ -62,21 +62,26 @@ impl InPlaceFile {
         let found = stat_destination(&path)?;
         check_not_mapped(&path, found.as_ref())?;
         self.replaces = found.is_some();
-        // A pipe that took the file's place must not block.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        // Where it can be, the file is emptied only once it is this writer's alone. Filesystems of objects take a file to be
+        // written only if it is emptied as it is opened.
+        if self.replaces
+            && let Ok(file) = open_file(OpenOptions::new().write(true), &path)
+        {
+            lock(&file)?;
+            if uninterrupted(|| file.set_len(0)).is_ok() {
+                return Ok(file);
+            }
+        }
         let mut options = OpenOptions::new();
-        options.write(true).custom_flags(i32::try_from(flags).unwrap_or(0));
-        // Filesystems of objects take a file to be written only if it is emptied as it is opened.
+        options.write(true);
         if self.replaces {
             options.truncate(true)
         } else {
             options.create_new(true)
         };
-        let opened = uninterrupted(|| options.open(&path)).and_then(|file| {
-            let metadata = uninterrupted(|| file.metadata())?;
-            if metadata.is_file() { Ok(file) } else { Err(source::not_regular(&metadata)) }
-        });
-        opened.map_err(|err| Error::io("write the file in place", err))
+        let file = open_file(&mut options, &path).map_err(|err| Error::io("write the file in place", err))?;
+        lock(&file)?;
+        Ok(file)
     }
 
     /// Completes the file.
@@ -88,6 +93,7 @@ impl InPlaceFile {
             flush_file(file, fsync)?;
         }
         close_copy(file)?;
+        self.check_in_place()?;
         self.is_finished = true;
         if flush
             && !self.replaces
@@ -97,18 +103,57 @@ impl InPlaceFile {
         }
         Ok(())
     }
+
+    /// Checks that what was written is still the file at the destination.
+    fn check_in_place(&self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        match is_same_file(file, &self.destination.path()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                fail!(
+                    Io,
+                    "cannot write the file in place: another process replaced it with a file of its own"
+                )
+            }
+            Err(err) => Err(Error::io("write the file in place, which another process removed", err)),
+        }
+    }
 }
 
 impl Drop for InPlaceFile {
     fn drop(&mut self) {
         let Some(file) = &self.file else { return };
-        if self.is_finished || self.replaces || self.process != process::id() {
+        if self.process != process::id() {
             return;
         }
         let path = self.destination.path();
-        if is_same_file(file, &path).is_ok_and(|is_same| is_same) {
+        let is_to_go = !self.is_finished && !self.replaces;
+        if is_to_go && is_same_file(file, &path).is_ok_and(|is_same| is_same) {
             let _ = uninterrupted(|| fs::remove_file(&path));
         }
+        // The copy of a child that was forked meanwhile would hold the lock.
+        let _ = file.unlock();
+    }
+}
+
+/// Opens a regular file.
+fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // A pipe that took the file's place must not block.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    options.custom_flags(i32::try_from(flags).unwrap_or(0));
+    let file = uninterrupted(|| options.open(path))?;
+    let metadata = uninterrupted(|| file.metadata())?;
+    if metadata.is_file() { Ok(file) } else { Err(source::not_regular(&metadata)) }
+}
+
+/// Keeps other writers away from a file for as long as it is open. A filesystem without locks does without.
+fn lock(file: &File) -> Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let action = "write the file in place: another writer has it locked and is writing it in place";
+            Err(Error::io(action, Errno::BUSY.into()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -200,6 +245,48 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for path in [&pipe, dir.path(), &dir.path().join("missing/f"), &dir.path().join("f/")] {
             assert!(InPlaceFile::create(path, Fsync::Auto).is_err(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_longer_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for is_new in [true, false] {
+            for replaces in [true, false] {
+                let _ = fs::remove_file(&path);
+                if !is_new {
+                    fs::write(&path, b"old").unwrap();
+                }
+                let file = begin(&path, b"new");
+                fs::remove_file(&path).unwrap();
+                if replaces {
+                    fs::write(&path, b"another").unwrap();
+                }
+                let message = file.finish().unwrap_err().to_string();
+                assert!(message.contains(if replaces { "replaced" } else { "removed" }), "{message}");
+                assert_eq!(fs::read(&path).ok().as_deref(), replaces.then_some(&b"another"[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn two_writers_of_one_file_are_one_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for _ in 0..2 {
+            let first = begin(&path, b"first");
+            let mut second = InPlaceFile::create(&path, Fsync::Auto).unwrap();
+            let message = second.file().unwrap_err().to_string();
+            assert!(message.contains("another writer"), "{message}");
+            drop(second);
+            // As the copy of a child that was forked meanwhile.
+            let copy = first.file.as_ref().unwrap().try_clone().unwrap();
+            first.finish().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"first");
+            begin(&path, b"third").finish().unwrap();
+            drop(copy);
+            assert_eq!(fs::read(&path).unwrap(), b"third");
         }
     }
 
