@@ -479,7 +479,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let refused = |path: &Path| AtomicFile::create(path, Fsync::Auto).is_err();
         assert!(refused(dir.path()) && refused(&dir.path().join("missing/f")));
-        assert!(refused(&dir.path().join("f/")) && refused(Path::new("")));
+        assert!(
+            ["f/", "f/.", "f/./."].iter().all(|name| refused(&dir.path().join(name)))
+                && refused(Path::new(""))
+        );
         assert!(entries(dir.path()).is_empty());
     }
 

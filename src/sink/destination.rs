@@ -32,7 +32,8 @@ impl Destination {
     pub(super) fn resolve(path: &Path) -> Result<(Self, Option<Metadata>)> {
         let path = follow_links(path).map_err(|err| Error::io("look up the destination", err))?;
         let found = stat_destination(&path)?;
-        if path.as_os_str().as_bytes().ends_with(b"/") {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
             return Err(Error::io("create the file", io::ErrorKind::IsADirectory.into()));
         }
         if path.file_name().is_none() {
