@@ -296,6 +296,32 @@ def test_in_place_a_new_file_that_is_abandoned_goes(path: Path) -> None:
     assert entries(path.parent) == []
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("existing", [False, True])
+def test_in_place_a_file_that_goes_away_is_an_error(existing: bool, replaced: bool, path: Path) -> None:
+    if existing:
+        ztn.save_file({"old": OLD}, path)
+    writer = Writer(path, atomic=False)
+    writer.add_tensor("x", NEW)
+    path.unlink()
+    if replaced:
+        ztn.save_file({"other": OLD}, path)
+    with pytest.raises(ztensor.FileError, match="replaced it" if replaced else "removed"):
+        writer.finalize()
+    assert entries(path.parent) == ([path.name] if replaced else [])
+    assert not replaced or list(ztn.load_file(path)) == ["other"]
+
+
+def test_in_place_a_second_writer_is_refused(path: Path) -> None:
+    for expected in (NEW, NEW + 1):
+        first = Writer(path, atomic=False)
+        first.add_tensor("x", expected)
+        with pytest.raises(ztensor.FileError, match="another writer"):
+            ztn.save_file({"x": OLD}, path, atomic=False)
+        first.finalize()
+        assert_same(ztn.load_file(path, mode="read", verify=True)["x"], expected)
+
+
 def test_in_place_a_refused_tensor_costs_nothing(path: Path) -> None:
     ztn.save_file({"old": OLD}, path)
     with pytest.raises(ztensor.UnsupportedTensorError):
@@ -381,6 +407,22 @@ def test_another_owner_does_not_get_the_bits_that_depend_on_the_owner(tmp_path: 
         run_child(GIVEN, directory)
         found = path.stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1002, expected, 0o755)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
+@pytest.mark.parametrize(("mode", "expected"), [(0o660, 0o600), (0o664, 0o644), (0o640, 0o600), (0o2775, 0o755)])
+def test_another_group_gets_no_rights_that_others_do_not_have(mode: int, expected: int, tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    directory.chmod(0o777)
+    path = directory / "model.zt"
+    for group, kept in ((3456, expected), (2345, mode)):
+        ztn.save_file({"old": OLD}, path)
+        os.chown(path, 1002, group)
+        path.chmod(mode)
+        run_child(GIVEN, directory)
+        found = path.stat()
+        assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (2345 if kept == mode else 1002, kept)
 
 
 def test_a_replaced_file_keeps_its_extended_attributes(path: Path) -> None:
@@ -639,7 +681,7 @@ def test_a_relative_path_stays_that_of_its_file(tmp_path: Path, monkeypatch: pyt
     assert entries(there) == ["model.zt", "other.zt"]
 
 
-@pytest.mark.parametrize("name", ["new.zt/", "pipe", "/dev/null"])
+@pytest.mark.parametrize("name", ["new.zt/", "new.zt/.", "pipe", "/dev/null"])
 def test_what_no_file_can_replace_is_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")

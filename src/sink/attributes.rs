@@ -39,7 +39,7 @@ impl Attributes {
     }
 
     /// Gives another file these attributes, as far as the process may. The bits that run a program as its owner or group go
-    /// where that is another one.
+    /// where that is another one, and rights of the group where the group is.
     pub(super) fn apply(&self, file: &File) -> Result<()> {
         self.apply_owner(file)
             .map_err(|err| Error::io("give the file the owner of the one it replaces", err))?;
@@ -76,14 +76,21 @@ impl Attributes {
         Ok(())
     }
 
+    /// Returns the mode for a file that may be of another owner or group. Another group gets no right that all others do
+    /// not have.
+    fn mode_for(&self, now: &Metadata) -> u32 {
+        let mode = match (now.uid() == self.uid, now.gid() == self.gid) {
+            (true, true) => self.mode,
+            (true, false) => self.mode & !SET_GID,
+            (false, _) => self.mode & !SET_ID,
+        };
+        let others = (mode & 0o007) << 3;
+        if now.gid() == self.gid { mode } else { mode & (!0o070 | others) }
+    }
+
     fn apply_mode(&self, file: &File) -> io::Result<()> {
         let now = uninterrupted(|| file.metadata())?;
-        let lost = match (now.uid() == self.uid, now.gid() == self.gid) {
-            (true, true) => 0,
-            (true, false) => SET_GID,
-            (false, _) => SET_ID,
-        };
-        let mode = self.mode & !lost;
+        let mode = self.mode_for(&now);
         if now.mode() & 0o7777 != mode {
             may_fail(uninterrupted(|| file.set_permissions(Permissions::from_mode(mode))))?;
         }
