@@ -209,6 +209,32 @@ def test_a_filesystem_that_lacks_a_call_is_saved_to(lacking: str, named: str, pa
     assert entries(path.parent) == [path.name]
 
 
+RIGHTS = """
+import os, sys
+import numpy as np, ztensor.numpy as ztn
+
+os.umask(0o022)
+ztn.save_file({"x": np.arange(3)}, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("named", ["", "unnamed"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755], ids=oct)
+def test_a_filesystem_without_modes_to_set_leaves_a_replaced_file_its_rights(
+    mode: int, named: str, path: Path, shim: Path
+) -> None:
+    ztn.save_file({"old": OLD}, path)
+    if os.getuid() == 0:
+        os.chown(path, 1234, 2345)
+    path.chmod(mode)
+    before = path.stat()
+    run_child(RIGHTS, path, shim=shim, lacking=f"fchmod {named}")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (before.st_uid, before.st_gid, mode)
+    assert list(ztn.load_file(path)) == ["x"]
+    assert entries(path.parent) == [path.name]
+
+
 REFUSED = """
 import sys
 import numpy as np, ztensor.numpy as ztn
@@ -609,7 +635,7 @@ for name in ("model.zt", "new.zt"):
     try:
         ztn.save_file({"x": np.arange(3)}, name)
     except OSError as err:
-        print(isinstance(err, ztensor.FileError) and isinstance(err, PermissionError), str(err).startswith(name + ": "), "Permission denied" in str(err))
+        print(isinstance(err, ztensor.FileError) and isinstance(err, PermissionError), str(err).startswith(name + ": "), "Permission denied" in str(err), "atomic=False" in str(err))
 """
 
 
@@ -617,9 +643,11 @@ def test_a_directory_that_may_not_be_written_is_an_os_error(tmp_path: Path) -> N
     directory = tmp_path / "closed"
     directory.mkdir()
     ztn.save_file({"old": OLD}, directory / "model.zt")
+    # Only a file that may be written can be written in place.
+    (directory / "model.zt").chmod(0o666)
     directory.chmod(0o555)
     try:
-        assert run_python(CLOSED, directory) == "True True True\n" * 2
+        assert run_python(CLOSED, directory) == "True True True True\nTrue True True False\n"
     finally:
         directory.chmod(0o755)
     assert entries(directory) == ["model.zt"]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::process;
 use std::sync::Mutex;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use super::Fsync;
@@ -37,6 +38,8 @@ pub(super) struct AtomicFile {
     destination: Destination,
     /// The attributes of the file at the destination when this one was created.
     replaced: Option<Attributes>,
+    /// The mode that a file which replaces another one is created with.
+    private: u32,
     fsync: Fsync,
     /// The process that created it. The copy that a fork leaves in a child is not the child's to remove.
     process: u32,
@@ -56,21 +59,30 @@ impl AtomicFile {
             let action = format!("replace the file, which is a mount point ({IN_PLACE_HINT})");
             return Err(Error::io(action, Errno::BUSY.into()));
         }
-        let replaced = found.map(|metadata| Attributes::read(&path, &metadata));
+        let replaced = found.as_ref().map(|metadata| Attributes::read(&path, metadata));
         // What replaces a file is private until it has the mode of that file.
-        let mode = if replaced.is_some() { PRIVATE } else { PUBLIC };
+        let private = PRIVATE;
+        let mode = if replaced.is_some() { private } else { PUBLIC };
         let directory = destination.parent();
-        let (file, temp) = match unnamed(&directory, mode) {
-            Some(file) => (file, None),
-            None => {
-                check_rename(&destination)?;
-                let (file, temp) = create_named(&destination, mode, replaced.is_some())?;
-                (file, Some(temp))
-            }
-        };
-        let file = Self { file, temp, destination, replaced, fsync, process: process::id() };
+        let (file, temp) = create_temp(&destination, mode, unnamed)?;
+        let mut file = Self { file, temp, destination, replaced, private, fsync, process: process::id() };
+        file.give_rights(unnamed)?;
         remove_stale_temps(&directory);
         Ok(file)
+    }
+
+    /// Creates the temporary file again with the rights of the file that it replaces, if the filesystem gives a file none later.
+    fn give_rights(&mut self, unnamed: fn(&Path, u32) -> Option<File>) -> Result<()> {
+        let Some(replaced) = &self.replaced else { return Ok(()) };
+        let mode = replaced.mode_to_create(&self.file).map_err(|err| Error::io("create the file", err))?;
+        let Some(mode) = mode else { return Ok(()) };
+        let (file, temp) = create_temp(&self.destination, mode, unnamed)?;
+        self.private = mode;
+        self.file = file;
+        if let Some(last) = std::mem::replace(&mut self.temp, temp) {
+            let _ = uninterrupted(|| fs::remove_file(self.destination.sibling(&last)));
+        }
+        Ok(())
     }
 
     /// Returns the file to write to.
@@ -91,7 +103,7 @@ impl AtomicFile {
         self.settle(attributes.as_ref(), flush)?;
         if self.temp.is_none() && self.link().is_err() {
             // A name can be refused to a file that has none, by rules of the system's security.
-            let mode = if attributes.is_some() { PRIVATE } else { PUBLIC };
+            let mode = if attributes.is_some() { self.private } else { PUBLIC };
             self.copy(mode)?;
             self.settle(attributes.as_ref(), flush)?;
         }
@@ -122,7 +134,7 @@ impl AtomicFile {
 
     /// Continues with a copy that has a temporary name.
     fn copy(&mut self, mode: u32) -> Result<()> {
-        let (mut copy, temp) = create_named(&self.destination, mode, false)?;
+        let (mut copy, temp) = create_named(&self.destination, mode)?;
         self.temp = Some(temp);
         let copied = uninterrupted(|| self.file.seek(SeekFrom::Start(0)))
             .and_then(|_| io::copy(&mut self.file, &mut copy));
@@ -185,6 +197,20 @@ impl Drop for AtomicFile {
     }
 }
 
+/// Creates a file, without a name if `unnamed` makes one. Returns it with its temporary name.
+fn create_temp(
+    destination: &Destination,
+    mode: u32,
+    unnamed: fn(&Path, u32) -> Option<File>,
+) -> Result<(File, Option<OsString>)> {
+    if let Some(file) = unnamed(&destination.parent(), mode) {
+        return Ok((file, None));
+    }
+    check_rename(destination)?;
+    let (file, temp) = create_named(destination, mode)?;
+    Ok((file, Some(temp)))
+}
+
 /// Creates a file without a name, if the filesystem has such files and they can be named later.
 fn create_unnamed(directory: &Path, mode: u32) -> Option<File> {
     #[cfg(target_os = "linux")]
@@ -212,18 +238,20 @@ fn path_of(file: &File) -> String {
 }
 
 fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
+    use rustix::fs::linkat;
 
     Ok(linkat(CWD, path_of(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// Creates a file with a temporary name.
-fn create_named(destination: &Destination, mode: u32, replaces: bool) -> Result<(File, OsString)> {
+fn create_named(destination: &Destination, mode: u32) -> Result<(File, OsString)> {
     let create = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let (file, temp) = with_temp_name(destination, create).map_err(|err| {
         let is_refused =
             matches!(err.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
-        let hint = if replaces && is_refused { format!(" ({IN_PLACE_HINT})") } else { String::new() };
+        // In a directory that may not be written to, only a file that is there can be written in place.
+        let can_write = || accessat(CWD, destination.path(), Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        let hint = if is_refused && can_write() { format!(" ({IN_PLACE_HINT})") } else { String::new() };
         Error::io(format!("create a temporary file beside the destination{hint}"), err)
     })?;
     // Tells a host that was booted again that the writer lives. A filesystem without locks does without.
@@ -261,7 +289,7 @@ fn check_rename(destination: &Destination) -> Result<()> {
     if CHECKED.try_lock().is_ok_and(|checked| is_checked(&checked)) {
         return Ok(());
     }
-    let (file, temp) = create_named(destination, PRIVATE, true)?;
+    let (file, temp) = create_named(destination, PRIVATE)?;
     drop(file);
     let from = destination.sibling(&temp);
     let renamed = with_temp_name(destination, |to| fs::rename(&from, to));

@@ -49,6 +49,19 @@ impl Attributes {
         self.apply_mode(file).map_err(|err| Error::io("give the file the mode of the one it replaces", err))
     }
 
+    /// Returns the rights that a file with these attributes has to be created with, because its mode cannot be set later. None
+    /// if it can. `file` is a file of the same directory.
+    pub(super) fn mode_to_create(&self, file: &File) -> io::Result<Option<u32>> {
+        let now = uninterrupted(|| file.metadata())?;
+        let rights = Permissions::from_mode(now.mode() & 0o777);
+        if may_fail(uninterrupted(|| file.set_permissions(rights.clone())))? {
+            return Ok(None);
+        }
+        self.apply_owner(file)?;
+        let now = uninterrupted(|| file.metadata())?;
+        Ok(Some(self.mode_for(&now) & 0o777))
+    }
+
     fn apply_owner(&self, file: &File) -> io::Result<()> {
         let now = uninterrupted(|| file.metadata())?;
         if (now.uid(), now.gid()) == (self.uid, self.gid) {
