@@ -709,6 +709,48 @@ def test_a_relative_path_stays_that_of_its_file(tmp_path: Path, monkeypatch: pyt
     assert entries(there) == ["model.zt", "other.zt"]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
+def test_a_file_of_another_user_in_a_sticky_directory_is_refused_at_once(tmp_path: Path) -> None:
+    directory = tmp_path / "sticky"
+    directory.mkdir()
+    path = directory / "model.zt"
+    ztn.save_file({"old": OLD}, path)
+    path.chmod(0o666)
+    directory.chmod(0o1777)
+    os.chown(path, 1234, 1234)
+    code = GIVEN.replace("ztn.save_file", "try: ztn.save_file") + "except OSError as err: print(err)\n"
+    message = run_child(code, directory)
+    assert "sticky" in message and "atomic=False" in message
+    assert entries(directory) == [path.name]
+    assert list(ztn.load_file(path)) == ["old"]
+    for owner in (path, directory):
+        os.chown(owner, 1002, 1002)
+        run_child(GIVEN, directory)
+        assert list(ztn.load_file(path)) == ["x"]
+        os.chown(path, 1234, 1234)
+
+
+@pytest.mark.parametrize("of", ["file", "directory"])
+@pytest.mark.parametrize("attribute", ["a", "i"])
+def test_what_is_marked_as_immutable_is_refused_at_once(attribute: str, of: str, tmp_path: Path) -> None:
+    path = tmp_path / "marked" / "model.zt"
+    path.parent.mkdir()
+    ztn.save_file({"old": OLD}, path)
+    marked = path if of == "file" else path.parent
+    try:
+        done = subprocess.run(["chattr", f"+{attribute}", marked], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no chattr here")
+    if done.returncode:
+        pytest.skip(f"no such attributes here: {done.stderr.strip()}")
+    try:
+        with pytest.raises(ztensor.FileError, match="immutable or append-only"):
+            Writer(path)
+    finally:
+        subprocess.run(["chattr", f"-{attribute}", marked], check=True)
+    assert entries(path.parent) == [path.name]
+
+
 @pytest.mark.parametrize("name", ["new.zt/", "new.zt/.", "pipe", "/dev/null"])
 def test_what_no_file_can_replace_is_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,7 @@
 //! A file that replaces its destination once it is whole.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
@@ -25,6 +25,8 @@ const IN_PLACE_HINT: &str = "write it in place instead: atomic=False";
 const PRIVATE: u32 = 0o600;
 /// The mode of a new file, before the umask.
 const PUBLIC: u32 = 0o666;
+/// The bit of a directory's mode by which only its owner and that of a file remove the file.
+const STICKY: u32 = 0o1000;
 
 /// A file that is renamed to its destination when it is finished, and goes when it is dropped before.
 ///
@@ -60,6 +62,7 @@ impl AtomicFile {
             return Err(Error::io(action, Errno::BUSY.into()));
         }
         let replaced = found.as_ref().map(|metadata| Attributes::read(&path, metadata));
+        check_allowed(&destination, found.as_ref())?;
         // What replaces a file is private until it has the mode of that file.
         let private = PRIVATE;
         let mode = if replaced.is_some() { private } else { PUBLIC };
@@ -277,6 +280,56 @@ fn with_temp_name<T>(
             Err(err) => return Err(err),
         }
     }
+}
+
+/// Refuses what the system lets nobody, or not this process, rename to the destination, before anything is written.
+fn check_allowed(destination: &Destination, found: Option<&Metadata>) -> Result<()> {
+    let directory = destination.parent();
+    let refuse = |what: &str| Err(Error::io(format!("replace the file: {what}"), Errno::PERM.into()));
+    if found.is_some() && is_protected(&destination.path()) {
+        return refuse("it is marked as immutable or append-only");
+    }
+    if is_protected(&directory) {
+        let hint = if found.is_some() { format!(" ({IN_PLACE_HINT})") } else { String::new() };
+        let action = format!("create the file: its directory is marked as immutable or append-only{hint}");
+        return Err(Error::io(action, Errno::PERM.into()));
+    }
+    let Some(found) = found else { return Ok(()) };
+    let Ok(parent) = uninterrupted(|| fs::metadata(&directory)) else { return Ok(()) };
+    let user = rustix::process::geteuid().as_raw();
+    if parent.mode() & STICKY != 0 && ![found.uid(), parent.uid()].contains(&user) && !may_act_as_owner() {
+        return refuse(&format!(
+            "it is another user's, in a directory with the sticky bit ({IN_PLACE_HINT})"
+        ));
+    }
+    Ok(())
+}
+
+/// Returns whether a file or directory has an attribute by which files are neither replaced nor removed.
+fn is_protected(path: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{StatxAttributes, StatxFlags, statx};
+
+        let protected = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+            .is_ok_and(|found| (found.stx_attributes & found.stx_attributes_mask).intersects(protected))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// Returns whether the process may do to every file what its owner may. True if that is not known.
+fn may_act_as_owner() -> bool {
+    const CAP_FOWNER: u64 = 1 << 3;
+
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    capabilities.is_none_or(|bits| bits & CAP_FOWNER != 0)
 }
 
 /// Checks that files of a directory can be renamed, before anything is written: some network and FUSE filesystems cannot.
