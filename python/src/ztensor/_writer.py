@@ -100,8 +100,9 @@ class Writer:
         save that fails, a process that is killed, or a power cut leaves an incomplete file, and the old one is gone;
         processes that read or map the old file see it change, and one that touches a page that is gone ends by SIGBUS. A
         file that this process has mapped is refused, so tensors that were loaded with ``mode='mmap'`` cannot be saved over
-        their own file. The file is emptied at the first write, which may come as late as :meth:`finalize`. A file that is
-        abandoned is removed only if this writer created it.
+        their own file. The file is emptied at the first write, which may come as late as :meth:`finalize`. From then on
+        it is locked where the filesystem has locks: a second writer that writes it in place is refused. A file that is
+        removed or replaced meanwhile is an error. A file that is abandoned is removed only if this writer created it.
     progress : callable or bool, optional
         Called with the bytes done and the bytes to do, on the thread that adds tensors: every 50 ms or so, and when the file
         is finalized. Bytes to do are those of the tensors that were added and are being added. If it returns False the work
