@@ -163,8 +163,45 @@ class Table:
 
 def test_an_array_of_another_type_than_declared_is_refused(path: Path) -> None:
     assert "int64, which NumPy gives as float64: pass" in refusal(Declaring([1.0], np.dtype(np.int64)), path)
-    for dtype in (np.dtype(np.float64), np.dtype(">f8"), "float64", None, object()):
+    for dtype in (np.dtype(np.float64), np.dtype(">f8"), "float64", "<f8", np.float64, float, None):
         assert_same(stored(Declaring([1.0, 2.0], dtype)), [1.0, 2.0])
+
+
+class Int64:
+    """A type as other libraries have them, that is told by its name alone."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize("dtype", ["int64", ">i8", "Int64", np.int64, int, Int64("other.int64"), Int64("bfloat16"), Int64, "torch"])
+def test_a_type_is_understood_however_it_is_declared(dtype: Any, path: Path) -> None:
+    dtype = library("torch").int64 if dtype == "torch" else dtype
+    assert "which NumPy gives as float64: pass" in refusal(Declaring([float(BIG)], dtype), path)
+    if "bfloat16" not in str(dtype):
+        assert_same(stored(Declaring([BIG], dtype)), [BIG])
+
+
+@pytest.mark.parametrize("dtype", [object(), "no type", Int64("other.int128"), Base, 7], ids=str)
+def test_a_type_that_is_not_known_is_refused(dtype: Any, path: Path) -> None:
+    said = refusal(Declaring([1.0], dtype), path)
+    assert repr(dtype) in said and "not known" in said and "pass a NumPy array" in said
+
+
+def test_an_array_by_dlpack_has_the_type_stated_there() -> None:
+    class Exporter:
+        dtype = object()
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return np.array([1.0, 2.0]).__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return np.array([1.0, 2.0]).__dlpack_device__()
+
+    assert_same(stored(Exporter()), [1.0, 2.0])
 
 
 def test_a_table_of_several_types_is_refused(path: Path) -> None:

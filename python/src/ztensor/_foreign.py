@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ztensor._dtypes import BY_NAME
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -51,9 +53,16 @@ def loss_after(value: Any, array: npt.NDArray[Any]) -> str | None:
     if columns is not None and not columns:
         return None
     declared = columns[0] if columns is not None else _element_type(value)
-    if declared is None or (_is_same_type(declared, array.dtype) and array.dtype != object):
+    if declared is None:
         return None
-    return f"of {declared}, which NumPy gives as {array.dtype}: {_COLUMNS if columns is not None else _UNCLEAR}"
+    advice = _COLUMNS if columns is not None else _UNCLEAR
+    is_same = _is_same_type(declared, array.dtype)
+    # What comes by DLPack has the type that the exporter states there.
+    if is_same is None and hasattr(value, "__array__"):
+        return f"of the type {declared!r}, which is not known, so that NumPy's {array.dtype} may be another one: {advice}"
+    if is_same is not False and array.dtype != object:
+        return None
+    return f"of {declared}, which NumPy gives as {array.dtype}: {advice}"
 
 
 def _column_types(value: Any) -> list[Any] | None:
@@ -91,8 +100,8 @@ def _has_missing(value: Any) -> bool:
     return False
 
 
-def _is_same_type(declared: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether a declared type of elements is that of an array; True if nothing is known of the type."""
+def _is_same_type(declared: Any, dtype: np.dtype[Any]) -> bool | None:
+    """Whether a declared type of elements is that of an array; None if nothing is known of the declared one."""
     for name in ("numpy_dtype", "as_numpy_dtype"):
         found = getattr(declared, name, None)
         if found is not None:
@@ -105,8 +114,31 @@ def _is_same_type(declared: Any, dtype: np.dtype[Any]) -> bool:
     name = _NAMES.get(str(declared).lower(), str(declared).lower())
     if library in ("polars", "pyarrow"):
         return name == dtype.name
-    # Other types of pandas: categories, times with a zone, sparse data.
-    return library != "pandas"
+    if library == "pandas":
+        # Its other types: categories, times with a zone, sparse data.
+        return False
+    known = _numpy_type(declared)
+    if known is not None:
+        return known.newbyteorder("=") == dtype.newbyteorder("=")
+    # Such as torch.int64, DType.INT64 of an enumeration, and classes of such a name.
+    for given in (str(declared), getattr(declared, "name", None), getattr(declared, "__name__", None)):
+        name = given.rpartition(".")[2].lower() if isinstance(given, str) else ""
+        if name in BY_NAME:
+            return name == dtype.name
+    return None
+
+
+def _numpy_type(declared: Any) -> np.dtype[Any] | None:
+    """NumPy's type of a name or of a class of scalars; None if it has none."""
+    # What else NumPy takes for a type, such as a list of fields, is not what elements have that are numbers.
+    if not isinstance(declared, (str, type)):
+        return None
+    try:
+        found = np.dtype(declared)
+    except Exception:
+        return None
+    # It takes any class for one of objects.
+    return None if found == object and declared not in (object, np.object_) and isinstance(declared, type) else found
 
 
 #: Names of types that are not those of NumPy.
