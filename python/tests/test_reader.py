@@ -16,7 +16,7 @@ from support import LARGE, assert_same
 
 import ztensor
 from ztensor import Reader, Writer, ZTensorError
-from ztensor.numpy import load_file
+from ztensor.numpy import load_file, save_file
 
 Open = Callable[..., Reader]
 
@@ -538,6 +538,36 @@ def test_a_file_that_was_replaced_is_not_taken_for_the_one_that_was_pickled(path
     path.unlink()
     with pytest.raises(ztensor.MissingFileError):
         pickle.loads(given)
+
+
+def test_other_metadata_attributes_and_blocks_are_another_index(path: Path) -> None:
+    def write(metadata: dict[str, Any], a: dict[str, Any], b: dict[str, Any], columns: int = 2) -> None:
+        with Writer(path, metadata=metadata) as writer:
+            writer.add_tensor("a", np.zeros(3), attributes=a)
+            writer.add_tensor("b", np.zeros(3), attributes=b)
+            # Without blocks, their size is in the index alone.
+            writer.add_sparse_bsr("c", np.ones((0, 1, columns)), np.zeros(0, np.int64), np.zeros(5, np.int64), (4, 4))
+
+    first: Any = ({"k": 1}, {"x": 1}, {})
+    write(*first)
+    given = pickle.dumps(Reader(path))
+    write(*first)
+    pickle.loads(given).close()
+    for other in (({"k": 2}, {"x": 1}, {}), ({}, {"x": 1}, {}), ({"k": 1}, {"x": 2}, {}), ({"k": 1}, {}, {"x": 1}), (*first, 4)):
+        write(*other)
+        with pytest.raises(ztensor.StateError, match="replaced"):
+            pickle.loads(given)
+
+
+def test_an_array_of_scipy_and_a_matrix_are_another_index(path: Path) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    kinds = [kind(np.eye(2)) for kind in (sparse.csr_array, sparse.csr_matrix)]
+    for one, other in (kinds, kinds[::-1]):
+        save_file({"s": one}, path)
+        given = pickle.dumps(Reader(path))
+        save_file({"s": other}, path)
+        with pytest.raises(ztensor.StateError, match="replaced"):
+            pickle.loads(given)
 
 
 def test_a_reader_of_bytes_is_not_pickled(file: Path) -> None:

@@ -168,9 +168,19 @@ class Reader:
         total = int(table["ndim"].sum())
         found = zlib.crc32("\0".join(self._all_names()).encode("utf-8"))
         found = zlib.crc32(ffi.buffer(tensors[0].shape, total * 8) if total else b"", found)
-        for array, fields in ((table, ("dtype", "layout", "ndim", "len")), (components, ("offset", "stored_len", "dtype", "crc32"))):
+        for array, fields in (
+            (table, ("dtype", "layout", "ndim", "len", "blocksize", "has_attributes", "component_count")),
+            (components, ("offset", "stored_len", "dtype", "encoding", "filter", "has_crc32", "crc32")),
+        ):
             for field in fields:
                 found = zlib.crc32(array[field].tobytes(), found)
+        out = ffi.new("ZtBuffer **")
+        check(lib.zt_reader_metadata(self._handle(), out))
+        found = zlib.crc32(take_text(out[0]), found)
+        attributes = self._attributes_by_place(range(self._count), table["has_attributes"])
+        for at in np.flatnonzero(table["has_attributes"]).tolist():
+            # The NUL tells where those of one tensor end.
+            found = zlib.crc32(b"\0" + attributes(at), found)
         return found
 
     # What the file holds.
