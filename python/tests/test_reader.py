@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import LARGE, assert_same
+from support import LARGE, assert_same, run_python
 
 import ztensor
 from ztensor import Reader, Writer, ZTensorError
@@ -538,6 +538,50 @@ def test_a_file_that_was_replaced_is_not_taken_for_the_one_that_was_pickled(path
     path.unlink()
     with pytest.raises(ztensor.MissingFileError):
         pickle.loads(given)
+
+
+def test_a_reader_by_a_symbolic_link_is_pickled_for_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep", target_is_directory=True)
+    save_file({"a": np.ones(2)}, tmp_path / "far" / "x.zt")
+    save_file({"a": np.zeros(2)}, tmp_path / "x.zt")
+    monkeypatch.chdir(tmp_path)
+    given = pickle.dumps(Reader("link/../x.zt"))
+    monkeypatch.chdir("/")
+    assert_same(pickle.loads(given)["a"], np.ones(2))
+
+
+def test_a_directory_that_was_removed_has_no_path_for_a_pickle(tmp_path: Path) -> None:
+    save_file({"a": np.ones(2)}, tmp_path / "x.zt")
+    code = """
+import os, pickle, sys
+import ztensor
+os.mkdir("gone"), os.chdir("gone"), os.rmdir("../gone")
+try:
+    ztensor.Reader("x.zt")
+except ztensor.MissingFileError as err:
+    print(err.filename)
+try:
+    reader = ztensor.Reader("../x.zt")
+except ztensor.MissingFileError:
+    # Not every system finds the parent of such a directory.
+    print("TypeError")
+else:
+    reader["a"]
+    try:
+        pickle.dumps(reader)
+    except TypeError as err:
+        assert "../x.zt" in str(err) and "current directory" in str(err) and "absolute path" in str(err)
+        print("TypeError")
+"""
+    assert run_python(f"import os; os.chdir({str(tmp_path)!r})" + code).split() == ["x.zt", "TypeError"]
+
+
+@pytest.mark.parametrize("what", [Reader, Writer, load_file, lambda path: save_file({}, path)])
+def test_a_path_that_is_none_is_a_wrong_argument(what: Callable[[str], Any]) -> None:
+    for path, said in (("", "the path is empty"), ("a\ud800", r"the path 'a\\ud800' cannot be written.*encod")):
+        with pytest.raises(ztensor.ArgumentError, match=said):
+            what(path)
 
 
 def test_other_metadata_attributes_and_blocks_are_another_index(path: Path) -> None:

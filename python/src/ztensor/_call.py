@@ -77,7 +77,12 @@ def encode_path(path: str | os.PathLike[str]) -> bytes:
     """A path as C takes it."""
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"path is a str or os.PathLike, not {type(path).__name__}")
-    encoded = os.fsencode(path)
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as err:
+        raise ArgumentError(f"the path {path!r} cannot be written in the encoding of file names: {err}") from None
+    if not encoded:
+        raise ArgumentError("the path is empty")
     if b"\0" in encoded:
         raise ArgumentError(f"the path {path!r} holds a NUL")
     return encoded

@@ -91,7 +91,7 @@ class Reader:
         threads: int | None = None,
     ) -> None:
         self._reader: Any = None
-        #: How the file was opened: its absolute path, or None for one in memory, and the options.
+        #: How the file was opened: its absolute path if there is one, or None for one in memory, and the options.
         self._origin: tuple[bytes | None, Mode, bool, int | None] = (None, mode, bool(verify), threads)
         if not isinstance(mode, str) or mode not in _MODES:
             raise ArgumentError(f"mode is {mode!r}; it is 'mmap' or 'read'")
@@ -102,8 +102,7 @@ class Reader:
         if isinstance(file_path, (str, os.PathLike)):
             path = encode_path(file_path)
             self._label = os.fsdecode(path)
-            # Another process may have another current directory.
-            self._origin = (os.path.abspath(path) if path[:1] not in (b"/", b"") else path, *self._origin[1:])
+            self._origin = (_absolute(path), *self._origin[1:])
             check(lib.zt_reader_open(path, flags, thread_count(threads), out), self._label)
             self._reader = ffi.gc(out[0], lib.zt_reader_free)
         else:
@@ -159,6 +158,11 @@ class Reader:
             raise TypeError(
                 "a Reader of a file in memory cannot be pickled: its bytes belong to this process. Pickle the bytes and open "
                 "them there, or write them to a file and open that by its path"
+            )
+        if not os.path.isabs(self._origin[0]):
+            raise TypeError(
+                f"a Reader of {self._label!r} cannot be pickled: the current directory, which the path was relative to, had no "
+                "path itself when the file was opened. Open the file by its absolute path"
             )
         return _reopen, (self.__class__, *self._origin, self._fingerprint())
 
@@ -573,6 +577,16 @@ class Reader:
             if not is_one_of_many:
                 watch.close()
         return ffi.gc(out[0], lib.zt_batch_free)
+
+
+def _absolute(path: bytes) -> bytes:
+    """A path for other processes, which may have another current directory. As it was given, if this one has no path."""
+    try:
+        # Not made shorter: what stands before a `..` may be a symbolic link to a place elsewhere.
+        return path if os.path.isabs(path) else os.path.join(os.getcwdb(), path)
+    except OSError:
+        # It was removed, or may not be seen.
+        return path
 
 
 def _reopen(
