@@ -251,6 +251,10 @@ NUMPY: dict[str, tuple[Any, Any]] = {
     "bytes": (np.bytes_(b"a"), b"a"),
     "mean": (np.arange(4).mean(), 1.5),
     "no dimension": (np.array(7, np.uint8), 7),
+    "text of no dimension": (np.array("x"), "x"),
+    "bytes of no dimension": (np.array(b"x"), b"x"),
+    "None of no dimension": (np.array(None, object), None),
+    "no dimension, twice": ([np.array(np.array(True), object)], [True]),
     "big-endian, no dimension": (np.array(258, ">u2"), 258),
     "inside": ({"a": [np.float32(1.5), (np.int16(2),)], np.str_("b"): np.False_}, {"a": [1.5, [2]], "b": False}),
 }
@@ -316,8 +320,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "surrogate key": ({"\ud800": 1}, "UTF-8"),
     "reserved mapping": ({"a": {"$bytes": "00"}}, r"\['a'\].*reserved"),
     "reserved mapping inside": ({"a": [{"$any": 1}]}, r"\['a'\].*reserved"),
-    "too deep": ({"a": nested(64)}, "64 levels|too deep"),
-    "far too deep": ({"a": nested(100_000)}, "too deep"),
+    "too deep": ({"a": nested(64)}, "at most 63 deep"),
+    "much too deep": ({"a": nested(200)}, "at most 63 deep"),
+    "far too deep": ({"a": nested(100_000)}, "at most 63 deep"),
     "cyclic": (cyclic(), "too deep"),
 }
 

@@ -150,10 +150,10 @@ def to_json(metadata: Mapping[str, Any] | Json | None, what: str) -> bytes:
     if not isinstance(metadata, Mapping):
         raise ArgumentError(f"{what} is a mapping from str to values, not {type(metadata).__name__}")
     try:
-        tagged = {key: _tagged(value, f"{what}[{key!r}]") for key, value in _with_str_keys(metadata, what).items()}
+        tagged = {key: _tagged(value, f"{what}[{key!r}]", _MAX_DEPTH) for key, value in _with_str_keys(metadata, what).items()}
         return json.dumps(tagged, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError:
-        raise ArgumentError(f"{what}: values stand too deep in each other") from None
+        raise ArgumentError(f"{what}: lists and mappings stand too deep in each other: at most {_MAX_DEPTH} deep") from None
     except UnicodeEncodeError as err:
         raise ArgumentError(f"{what}: text that cannot be written as UTF-8: {err}") from None
 
@@ -165,12 +165,17 @@ def _with_str_keys(mapping: Mapping[Any, Any], what: str) -> Mapping[str, Any]:
     return mapping
 
 
-def _tagged(value: Any, what: str) -> Any:
-    """Replace what JSON cannot spell by the library's objects of one key."""
+#: How deep lists and mappings may stand in each other, as the library has it.
+_MAX_DEPTH = 63
+
+
+def _tagged(value: Any, what: str, depth: int) -> Any:
+    """Replace what JSON cannot spell by the library's objects of one key. Lists and mappings may stand `depth` deep."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if type(value) is np.ndarray and not value.ndim:
-        value = value[()]
+        # What is in it may be text, None, or a list.
+        return _tagged(value[()], what, depth)
     # Types that Python has not, such as extended floats, stay what they are.
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         value = value.item()
@@ -188,13 +193,15 @@ def _tagged(value: Any, what: str) -> Any:
         return float(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$bytes": bytes(value).hex()}
+    if isinstance(value, (list, tuple, Mapping)) and not depth:
+        raise RecursionError
     if isinstance(value, (list, tuple)):
-        return [_tagged(item, what) for item in value]
+        return [_tagged(item, what, depth - 1) for item in value]
     if isinstance(value, Mapping):
         entries = _with_str_keys(value, what)
         if len(entries) == 1 and next(iter(entries)).startswith("$"):
             raise ArgumentError(f"{what}: a mapping of the one key {next(iter(entries))!r} is reserved, for its $")
-        return {key: _tagged(item, f"{what}[{key!r}]") for key, item in entries.items()}
+        return {key: _tagged(item, f"{what}[{key!r}]", depth - 1) for key, item in entries.items()}
     raise ArgumentError(
         f"{what}: a {type(value).__name__} cannot be stored; values are None, bool, int, float, str, bytes, scalars of NumPy, "
         "and lists and mappings of these" + ("; pass x.tolist()" if isinstance(value, np.ndarray) else "")
