@@ -129,11 +129,29 @@ def test_attributes_go_together_with_the_mark(path: Path) -> None:
     assert type(Reader(path)["array"]) is sparse.csr_array
 
 
+@pytest.mark.parametrize("kinds", [(np.int64, np.uint64), (np.uint64, np.int32), (np.uint32, np.int64)])
+def test_coordinates_of_several_integer_types_stay_integers(kinds: tuple[Any, Any]) -> None:
+    given = matrix("coo")
+    # SciPy makes one type of those that it is given, but not of these.
+    given.coords = (given.row.astype(kinds[0]), given.col.astype(kinds[1]))
+    found = ztn.load(ztn.save({"s": given}))["s"]
+    assert found.row.dtype.kind == "i"
+    assert_same(found.toarray(), matrix("coo").toarray())
+
+
+def test_coordinates_that_no_integer_type_holds_are_refused() -> None:
+    given = matrix("coo")
+    given.coords = (given.row.astype(np.uint64), given.col.astype(np.int64))
+    given.coords[0][0] = 2**63
+    with pytest.raises(ztensor.ArgumentError, match="tensor 's': coordinates of .*uint64, int64.* do not fit int64"):
+        ztn.save({"s": given})
+
+
 def test_attributes_that_contradict_the_object_are_refused(path: Path) -> None:
     array, plain = sparse.csr_array(matrix("csr")), matrix("csr")
     with Writer(path) as writer:
         for value, stated in ((array, "matrix"), (array, None), (plain, "array"), (plain, 3)):
-            with pytest.raises(ztensor.ArgumentError, match="tensor 's'.*sparse_class"):
+            with pytest.raises(ztensor.ArgumentError, match=f"^{path}: tensor 's'.*sparse_class"):
                 writer.add_tensor("s", value, attributes={"sparse_class": stated})
         # What is not of SciPy may be called either.
         writer.add_tensor("dense", np.ones(2), attributes={"sparse_class": "array"})

@@ -100,11 +100,22 @@ def add_scipy(specs: Specs, matrix: Any, name: str) -> None:
         coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
         if matrix is given:
             own = (matrix.data,)
-        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, np.stack(coords)), matrix.shape, name, lasting=own)
+        return add_sparse(specs, lib.ZT_SPARSE_COO, (matrix.data, _coordinates(coords, name)), matrix.shape, name, lasting=own)
     parts = (*_entries(matrix), matrix.indptr)
     if matrix is given:
         own = parts
     return add_sparse(specs, _BY_FORMAT[matrix.format], parts, matrix.shape, name, lasting=own)
+
+
+def _coordinates(coords: tuple[Any, ...], name: str) -> Any:
+    """The coordinates of entries as one array. Integers stay integers."""
+    if np.result_type(*coords).kind == "f" and all(one.dtype.kind in "iu" for one in coords):
+        # NumPy has no integer type for both of 64 bits, with a sign and without.
+        if any(one.size and one.dtype.kind == "u" and one.max() > np.iinfo(np.int64).max for one in coords):
+            kinds = ", ".join(str(one.dtype) for one in coords)
+            raise ArgumentError(f"tensor {name!r}: coordinates of several types ({kinds}), some of which do not fit int64")
+        coords = tuple(one.astype(np.int64) for one in coords)
+    return np.stack(coords)
 
 
 def _entries(matrix: Any) -> tuple[Any, Any]:

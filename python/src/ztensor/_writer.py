@@ -419,7 +419,8 @@ class Writer:
         tensors["level"] = level
         for at, blocksize in specs.blocksizes.items():
             tensors["blocksize"][at] = blocksize
-        texts = _attributes_of(specs, attributes)
+        with self._naming_the_file():
+            texts = _attributes_of(specs, attributes)
         for at, text in texts.items():
             tensors["attributes"][at], tensors["attributes_len"][at] = _structs.address(text), len(text)
         self._add_structs(tensors, components)
