@@ -255,6 +255,12 @@ def wrappers() -> dict[str, tuple[Any, str]]:
         jagged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
     with FakeTensorMode():
         fake, across = torch.ones(3, 4), torch.ones(3, 4).t()
+        fake_empty = torch.ones(3, 0)
+    # torch gives them no entries.
+    fake_coo = FakeTensorMode().from_tensor(torch.ones(3, 4).to_sparse())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fake_csr = FakeTensorMode().from_tensor(torch.ones(3, 4).to_sparse_csr())
     two = TwoTensor(torch.ones(3, 4), torch.ones(3, 4))
     wrapped = Wrapped(torch.ones(3, 4), 2.0)
     found = {
@@ -267,6 +273,9 @@ def wrappers() -> dict[str, tuple[Any, str]]:
         "masked across": (masked_across, r"MaskedTensor.*to_tensor"),
         "fake": (fake, "FakeTensor.*no data"),
         "fake across": (across, "FakeTensor.*no data"),
+        "fake empty": (fake_empty, "FakeTensor.*no data"),
+        "fake coo": (fake_coo, "FakeTensor.*no data"),
+        "fake csr": (fake_csr, "FakeTensor.*no data"),
         "qint8": (quantized, r"dequantize\(\)"),
         "nested": (nested, "to_padded_tensor"),
         "jagged": (jagged, "to_padded_tensor"),

@@ -128,6 +128,14 @@ def _is_certain(tensor: torch.Tensor) -> bool:
     return bool(type(tensor).__torch_dispatch__ == _no_dispatch) and tensor.device.type in _WITH_ADDRESSES
 
 
+def _is_wrapper(tensor: torch.Tensor) -> bool:
+    """Whether a tensor may stand for another one: by its class, or within a transformation of torch.func."""
+    if type(tensor).__torch_dispatch__ != _no_dispatch or torch._is_functional_tensor(tensor):
+        return True
+    functorch = getattr(torch._C, "_functorch", None)
+    return bool(functorch and functorch.is_functorch_wrapped_tensor(tensor))
+
+
 def is_in_order(tensor: torch.Tensor) -> bool:
     """Whether a plain tensor's elements lie in C order in memory of this process that its storage has."""
     if not tensor.is_cpu or not tensor.is_contiguous() or _has_bits(tensor):
@@ -181,13 +189,18 @@ def _locate(tensor: torch.Tensor, alias: torch.Tensor, name: str) -> int:
     Raises
     ------
     UnsupportedTensorError
-        If some lie elsewhere, or there is no storage. It tells of `tensor`, which `alias` was made of.
+        If some lie elsewhere, or there is no storage, or it is empty but stands for a tensor that may not be. It tells of
+        `tensor`, which `alias` was made of.
     """
     try:
         if not alias.numel():
+            if _is_wrapper(tensor) or _is_wrapper(alias):
+                raise _without_memory(tensor, name)
             return 0
         storage = alias.untyped_storage()
         base, size, address = storage.data_ptr(), storage.nbytes(), alias.data_ptr()
+    except ZTensorError:
+        raise
     except Exception as err:
         raise _without_memory(tensor, name) from err
     steps = sum((dim - 1) * stride for dim, stride in zip(alias.shape, alias.stride()))
@@ -226,6 +239,9 @@ def _add(specs: Specs, tensor: torch.Tensor, name: str) -> None:
             f"tensor {name!r} has the layout {tensor.layout}, which a .zt file cannot hold; pass its to_dense()"
         )
     whole = _alias(tensor)
+    if _is_wrapper(tensor) and (whole.layout, whole.shape, whole.dtype) != (tensor.layout, tensor.shape, tensor.dtype):
+        # Its class gave a part of it.
+        raise _without_memory(tensor, name)
     if whole.layout is torch.sparse_coo:
         if whole.dense_dim():
             raise UnsupportedTensorError(f"tensor {name!r} is a hybrid sparse tensor, with dense dimensions; store it dense")
