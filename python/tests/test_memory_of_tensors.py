@@ -242,6 +242,31 @@ def test_what_is_tied_is_stored_once_all_the_same(path: Path) -> None:
     assert at["a"] == at["b"] == at["p"] != at["t"] == at["u"] and at["c"] == at["d"]
 
 
+NEGATIVE = ["int8", "uint8", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "int32", "bfloat16"]
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("name", [name for name in NEGATIVE if hasattr(torch, name)])
+def test_a_negative_bit_is_resolved_in_every_type(name: str, across: bool, path: Path) -> None:
+    dtype = getattr(torch, name)
+    plain = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 8.0]])
+    tensor = torch._neg_view(plain.to(dtype).t() if across else plain.to(dtype))
+    expected = -(plain.t() if across else plain)
+    if dtype is torch.uint8:
+        expected %= 256
+    for given_ in ({"n": tensor}, {"n": tensor, "sparse": torch.eye(2).to_sparse()}):
+        ztt.save_file(given_, path)
+        found = ztt.load_file(path)["n"]
+        assert found.dtype == dtype and torch.equal(found.to(torch.float32), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in ("bool", "float8_e8m0fnu") if hasattr(torch, name)])
+def test_a_negative_bit_is_refused_where_there_are_no_negatives(name: str, path: Path) -> None:
+    tensor = torch._neg_view(torch.ones(3).to(getattr(torch, name)))
+    with pytest.raises(UnsupportedTensorError, match=f"tensor 'n' .*{name}, which has no negatives"):
+        ztt.save_file({"n": tensor}, path)
+
+
 def wrappers() -> dict[str, tuple[Any, str]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor

@@ -34,7 +34,10 @@ _CONSTRUCTORS = {
 #: Entries whose order is looked at in one go.
 _ENTRIES = 1 << 20
 _INDEX_DTYPES = (torch.int32, torch.int64)
-
+#: Types of one byte that are floats with a sign; a torch may lack some.
+_SIGNED_BYTES = {
+    getattr(torch, name, None) for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+}
 
 #: Devices whose pointers are addresses: the same one is the same memory. For others ``data_ptr()`` may be 0, or a handle.
 _WITH_ADDRESSES = ("cpu", "cuda", "xpu")
@@ -216,9 +219,23 @@ def _locate(tensor: torch.Tensor, alias: torch.Tensor, name: str) -> int:
     return address
 
 
+def _negative(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """A tensor of elements of one byte with a negative bit, without that bit."""
+    if tensor.dtype in (torch.int8, torch.uint8):
+        return tensor.resolve_neg()
+    if tensor.dtype not in _SIGNED_BYTES:
+        raise UnsupportedTensorError(
+            f"tensor {name!r} is the negative view of {tensor.dtype}, which has no negatives; pass the tensor that it views"
+        )
+    # torch negates none of these, but float32 has all of their values.
+    return torch._neg_view(tensor).to(torch.float32).neg().to(tensor.dtype)
+
+
 def _pack(tensor: torch.Tensor, alias: torch.Tensor, name: str) -> torch.Tensor:
     """A contiguous copy on the CPU. Elements of one byte become uint8, since torch cannot copy every type of them."""
-    source = alias.view(torch.uint8) if alias.element_size() == 1 else alias
+    source = alias
+    if alias.element_size() == 1:
+        source = (_negative(alias, name) if alias.is_neg() else alias).view(torch.uint8)
     packed = source.to("cpu").resolve_conj().resolve_neg().contiguous()
     if (packed.device.type, packed.layout, packed.dtype, packed.shape) != ("cpu", torch.strided, source.dtype, alias.shape):
         raise _without_memory(tensor, name)
