@@ -446,7 +446,23 @@ def test_what_still_lies_inside_a_shortened_storage_is_stored(path: Path) -> Non
     assert torch.equal(ztt.load_file(path)["first"], torch.arange(100.0))
 
 
-@pytest.mark.parametrize("view", [lambda a: a[100:200], lambda a: a[::-3], lambda a: a.reshape(10, 100).T[5:]])
+class Named(np.ndarray):
+    """A subclass, whose views NumPy bases on each other."""
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[100:200],
+        lambda a: a[::-3],
+        lambda a: a.reshape(10, 100).T[5:],
+        lambda a: a.view(Named)[10:],
+        lambda a: a.view(Named)[10:].view(np.matrix).T,
+        lambda a: np.asarray(a.view(Named)[10:]),
+        lambda a: np.asarray(memoryview(a))[10:],
+        lambda a: np.lib.stride_tricks.sliding_window_view(a, 3),
+    ],
+)
 def test_a_view_of_an_array_that_was_resized_is_refused(view: Any, path: Path) -> None:
     base = np.arange(1000.0)
     array = view(base)

@@ -65,16 +65,11 @@ def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bo
     An array that is contiguous, in C order and little-endian is not copied. `lasts` says whether it is the caller's: what
     was made for this call is not known again by its address, which will be somebody else's.
     """
-    base = array.base
-    # What another thread sets of the array is not seen in a view, nor what a subclass says of its memory and shape.
-    array = array.view() if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
+    array, address = _plain(array, name)
     code = _dtypes.code_of_numpy(array.dtype)
     if code is None:
         raise UnsupportedTensorError(f"tensor {name!r} has elements of {array.dtype}, which a .zt file cannot hold")
-    address: int = array.__array_interface__["data"][0]
     nbytes: int = array.nbytes
-    if base is not None and nbytes:
-        _check_extent(array, address, base, name)
     if array.flags.c_contiguous and array.dtype.byteorder != ">":
         specs.add_component(address, nbytes, code, (address, nbytes) if lasts else None, array)
         return code
@@ -89,21 +84,59 @@ def add_component(specs: Specs, array: npt.NDArray[Any], name: str, *, lasts: bo
     return code
 
 
+def _plain(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[Any], int]:
+    """A view of an array, as its base class has it, and its address. All of its memory is there."""
+    base = array.base if type(array) is np.ndarray else array
+    # What another thread sets of the array is not seen in a view, nor what a subclass says of its memory and shape.
+    plain = array.view() if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
+    address: int = plain.__array_interface__["data"][0]
+    if base is not None and plain.nbytes:
+        _check_extent(plain, address, base, name)
+    return plain, address
+
+
+def copy_of(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """A contiguous copy of an array, in memory of its own."""
+    plain, _ = _plain(array, name)
+    try:
+        return plain.copy()
+    except MemoryError as err:
+        raise OutOfMemoryError(f"tensor {name!r} is made when it is asked for and cannot be copied: {err}") from err
+
+
+def _owner(base: Any) -> Any:
+    """The array that owns the memory of a view, by the bases that lead to it; None if it is none of NumPy."""
+    while True:
+        if isinstance(base, np.ndarray):
+            # As NumPy has it, whatever a subclass says.
+            if np.ndarray.flags.__get__(base).owndata:
+                return base
+            base = np.ndarray.base.__get__(base)
+        elif isinstance(base, memoryview):
+            base = base.obj
+        elif type(base).__name__ == "DummyArray":
+            # What as_strided puts between.
+            base = base.base
+        else:
+            return None
+
+
 def _check_extent(array: npt.NDArray[Any], address: int, base: Any, name: str) -> None:
     """Refuse a view of an array whose memory was made shorter under it, by resize(refcheck=False)."""
     # Of other owners, and of memory that an array was only told of, it is not known how long they are.
-    if not isinstance(base, np.ndarray) or not base.flags.owndata:
+    owner = _owner(base)
+    if owner is None:
         return
     first, stop = address, address + array.nbytes
     if not array.flags.c_contiguous:
         steps = [(dim - 1) * stride for dim, stride in zip(array.shape, array.strides)]
         first = address + sum(step for step in steps if step < 0)
         stop = address + array.itemsize + sum(step for step in steps if step > 0)
-    own = base if type(base) is np.ndarray else np.ndarray.view(base, np.ndarray)
+    own = owner if type(owner) is np.ndarray else np.ndarray.view(owner, np.ndarray)
     start = own.__array_interface__["data"][0]
-    if not start <= first <= stop <= start + base.nbytes:
+    if not start <= first <= stop <= start + own.nbytes:
         raise UnsupportedTensorError(
-            f"tensor {name!r} is a view of an array that was resized under it and has {base.nbytes} bytes now; save it before, "
+            f"tensor {name!r} is a view of an array that was resized under it and has {own.nbytes} bytes now; save it before, "
             "or a copy() of it"
         )
 
