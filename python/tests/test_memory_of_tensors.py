@@ -232,6 +232,55 @@ def test_packed_copies_and_temporaries_are_never_taken_for_each_other(path: Path
     assert all((found[f"{at}"] == at).all() for at in range(count))
 
 
+class Reused:
+    """Fills the same memory with its value each time that it is asked for an array."""
+
+    def __init__(self, memory: Any, value: float) -> None:
+        self.memory, self.value = memory, value
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        self.memory.fill(self.value)
+        return self.memory
+
+
+class ReusedProducer:
+    """As `Reused`, by DLPack."""
+
+    def __init__(self, memory: Any, value: float) -> None:
+        self.memory, self.value = memory, value
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self.memory.fill(self.value)
+        return self.memory.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.memory.__dlpack_device__()
+
+
+# The last is larger than what is copied.
+@pytest.mark.parametrize("shape", [(), (1000,), (2100, 1000)])
+@pytest.mark.parametrize("kind", [Reused, ReusedProducer])
+def test_arrays_in_memory_that_is_used_again_are_stored_as_each_was(kind: Any, shape: tuple[int, ...], path: Path) -> None:
+    memory = np.zeros(shape)
+    given_ = {f"f{at}": kind(memory, float(at)) for at in range(3)} | {"plain": np.ones(2)}
+    ztensor.numpy.save_file(given_, path)
+    for found in (ztensor.numpy.load_file(path), ztensor.numpy.load(ztensor.numpy.save(given_, compress=True))):
+        for at in range(3):
+            assert_same(found[f"f{at}"], np.full(shape, float(at)))
+    with Writer(path) as writer:
+        for name, array in given_.items():
+            writer.add_tensor(name, array)
+    assert (ztensor.numpy.load_file(path)["f0"] == 0).all()
+
+
+def test_components_in_memory_that_is_used_again_are_stored_as_each_was(path: Path) -> None:
+    memory = np.zeros(3, np.int64)
+    with Writer(path) as writer:
+        writer.add_sparse_csr("s", Reused(memory, 7), Reused(memory, 1), np.array([0, 1, 2, 3]), (3, 3))
+    found = ztensor.numpy.load_file(path)["s"]
+    assert found.data.tolist() == [7, 7, 7] and found.indices.tolist() == [1, 1, 1]
+
+
 def test_what_is_tied_is_stored_once_all_the_same(path: Path) -> None:
     base = torch.arange(12.0).view(3, 4)
     coo = base.to_sparse()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ztensor import _dtypes
 from ztensor._ffi import lib
-from ztensor._parts import Raw, Specs
+from ztensor._parts import MAX_MADE, Raw, Specs
 from ztensor.errors import OutOfMemoryError, UnsupportedTensorError
 
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ def add_dense(specs: Specs, value: Any, name: str) -> None:
     """Add a dense tensor from anything that can become an array."""
     array = as_array(value, name)
     if array is not value:
+        # Whoever made it may use the same memory for the next one. A large one is written before that is asked for.
+        if specs.numbers is not None and array.nbytes < MAX_MADE:
+            array = copy_of(array, name)
         specs.keep(array, array.nbytes)
     specs.end_tensor(lib.ZT_DENSE, add_component(specs, array, name, lasts=array is value), array.shape)
 

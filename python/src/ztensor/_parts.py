@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+#: Copies that are held at a time when many tensors are added, in bytes: what is due is written then.
+MAX_MADE = 16 * 1024 * 1024
+
 
 class Specs:
     """Tensors that are about to be written.

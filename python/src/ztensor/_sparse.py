@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ztensor._arrays import add_component, as_array, to_numpy
+from ztensor._arrays import add_component, as_array, copy_of, to_numpy
 from ztensor._call import Json
 from ztensor._dtypes import BY_CODE
 from ztensor._ffi import lib
@@ -42,7 +42,7 @@ def add_sparse(
 
     Indices keep their integer type. Components that are among `lasting` are the caller's own.
     """
-    arrays = [as_array(component, name, f", component {at}") for at, component in enumerate(components)]
+    arrays = [_component(component, name, f", component {at}") for at, component in enumerate(components)]
     try:
         dims = tuple(operator.index(dim) for dim in shape)
     except TypeError:
@@ -68,6 +68,16 @@ def add_sparse(
         specs.blocksizes[len(specs.layouts)] = blocksize
     codes = [add_component(specs, array, name, lasts=own) for array, own in zip(arrays, lasts)]
     specs.end_tensor(layout, codes[0], dims, len(codes))
+
+
+def _component(value: Any, name: str, role: str) -> Any:
+    """An array of a component, which stays as it is while others are asked for theirs."""
+    array = as_array(value, name, role)
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if array is value or (tensor is not None and isinstance(value, tensor)):
+        return array
+    # Whoever made it may use the same memory for the next one.
+    return copy_of(array, name)
 
 
 def _is_array(value: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from ztensor import _arrays, _progress, _structs
 from ztensor._call import Fsync, check, encode_name, encode_path, error, refusal, thread_count, to_json
 from ztensor._ffi import ffi, lib
-from ztensor._parts import Specs
+from ztensor._parts import MAX_MADE, Specs
 from ztensor._progress import Progress, ProgressLike
 from ztensor.errors import ArgumentError, OutOfMemoryError, StateError, UnsupportedTensorError, ZTensorError
 
@@ -29,8 +29,7 @@ __all__ = ["Writer"]
 _FSYNC = {"auto": lib.ZT_FSYNC_AUTO, True: lib.ZT_FSYNC_ALWAYS, False: lib.ZT_FSYNC_NEVER}
 _DEFAULT_LEVEL = 3
 _MAX_LEVEL = 22
-#: Packed copies that are held at a time when many tensors are added, in bytes, and tensors that one call adds.
-_MAX_MADE = 16 * 1024 * 1024
+#: Tensors that one call adds.
 _MAX_CALL = 65536
 #: What a component takes in the index is hardly ever more, in bytes, its name and the space before its data included.
 _MAX_RECORD = 1024
@@ -275,6 +274,9 @@ class Writer:
     def add_tensors(self, tensors: Mapping[str, Any], compress: bool | int = False) -> None:
         """Add many tensors at once: the fast way. Tensors that are the same memory are stored once.
 
+        What an object makes of itself by ``__array__`` or ``__dlpack__`` is copied if it is small, since the object may use
+        the same memory for the next one.
+
         Parameters
         ----------
         tensors : mapping of str to tensors
@@ -305,7 +307,7 @@ class Writer:
                 for name, tensor in zip(names, values):
                     specs.names.append(encode_name(name))
                     add(specs, tensor, name)
-                    if specs.made >= _MAX_MADE or len(specs.names) >= _MAX_CALL:
+                    if specs.made >= MAX_MADE or len(specs.names) >= _MAX_CALL:
                         self._add(specs, level)
                         specs = Specs(numbers, taken)
                 self._add(specs, level)
