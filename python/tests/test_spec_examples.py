@@ -70,6 +70,7 @@ EXAMPLES = [
     Example(
         "More of `Writer` and `Reader`", "", r"\{'epoch': 3\} \{'unit': 'mm'\}\n\(2, 3\) 2 zt/1\n"
     ),
+    Example("Long calls", "", r"(\d+ of \d+ bytes\n)+"),
     Example("NumPy dictionaries and conversion", "", r"\[1\. 1\. 1\.\] \[1\. 1\. 1\.\]\n"),
 ]
 
