@@ -100,6 +100,7 @@ static void test_constants(void) {
     CHECK(ZT_FSYNC_AUTO == 0);
     CHECK(ZT_FSYNC_ALWAYS == 1);
     CHECK(ZT_FSYNC_NEVER == 2);
+    CHECK(ZT_WRITE_IN_PLACE == 16);
 
     CHECK(ZT_OK == 0);
     CHECK(ZT_ERR_NULL == 1);
