@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 from collections.abc import Mapping
@@ -111,8 +112,17 @@ def buffer_view(pointer: Any, size: int) -> Any:
     """The bytes of a ``ZtBuffer *`` as a writable buffer object that frees the handle when the last view of it is
     gone: whatever is made from the buffer object keeps it, and it keeps the handle.
     """
-    data = ffi.gc(lib.zt_buffer_data(pointer), lambda _, owner=pointer: lib.zt_buffer_free(owner), size)
-    return ffi.buffer(data, size)
+    owner = ffi.gc(pointer, lib.zt_buffer_free, size)
+    return ffi.buffer(keeping(lib.zt_buffer_data(pointer), owner), size)
+
+
+def keeping(pointer: Any, owner: Any) -> Any:
+    """A pointer that keeps `owner` for as long as it lives.
+
+    What is called when it goes runs no Python code: that would run the handlers of signals, and a KeyboardInterrupt that is
+    raised there is lost.
+    """
+    return ffi.gc(pointer, functools.partial(operator.is_, owner))
 
 
 class Json(bytes):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, SupportsIndex, Union, overload
 import numpy as np
 
 from ztensor import _arrays, _progress, _structs
-from ztensor._call import Mode, To, buffer_view, check, encode_path, integer, take_json, take_text, thread_count
+from ztensor._call import Mode, To, buffer_view, check, encode_path, integer, keeping, take_json, take_text, thread_count
 from ztensor._ffi import ffi, lib
 from ztensor._metadata import Description, TensorMetadata
 from ztensor._parts import Batch, Described, Raw
@@ -112,7 +112,7 @@ class Reader:
                 raise ArgumentError(f"a file is a path or bytes, not {type(file_path).__name__}: {err}") from None
             check(lib.zt_reader_open_memory(data, len(data), flags, thread_count(threads), out))
             # The bytes live as long as whatever holds the handle.
-            self._reader = ffi.gc(out[0], lambda reader, _bytes=data: lib.zt_reader_free(reader))
+            self._reader = keeping(ffi.gc(out[0], lib.zt_reader_free), data)
         self._count: int = lib.zt_reader_count(self._reader)
         self._names: list[str] | None = None
 
