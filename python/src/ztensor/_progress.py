@@ -105,7 +105,7 @@ def let_signals_in() -> None:
     """Make long calls of the main thread end by Ctrl-C. To be called before the first one of a thread."""
     if not _state.is_ready:
         _state.is_ready = True
-        # Without the module, there is no other thread of Python's.
+        # If the module is not imported, Python has started no other thread.
         threading = sys.modules.get("threading")
         if threading is None or threading.main_thread() is threading.current_thread():
             _state.is_main = True
@@ -206,7 +206,7 @@ class Progress:
     def _report(self, done: int, total: int) -> bool:
         if self._send is None:
             return True
-        # Whatever the callable does with the library is no part of this.
+        # Calls of the library that the callable makes are not reported to it.
         outer, _state.watcher = _state.watcher, None
         try:
             return not stops(self._send(done, total))

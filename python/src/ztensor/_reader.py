@@ -183,7 +183,7 @@ class Reader:
         found = zlib.crc32(take_text(out[0]), found)
         attributes = self._attributes_by_place(range(self._count), table["has_attributes"])
         for at in np.flatnonzero(table["has_attributes"]).tolist():
-            # The NUL tells where those of one tensor end.
+            # A NUL separates the attributes of two tensors.
             found = zlib.crc32(b"\0" + attributes(at), found)
         return found
 
@@ -582,7 +582,7 @@ class Reader:
 def _absolute(path: bytes) -> bytes:
     """A path for other processes, which may have another current directory. As it was given, if this one has no path."""
     try:
-        # Not made shorter: what stands before a `..` may be a symbolic link to a place elsewhere.
+        # Not normalized: the directory before a `..` may be a symbolic link.
         return path if os.path.isabs(path) else os.path.join(os.getcwdb(), path)
     except OSError:
         # It was removed, or may not be seen.
