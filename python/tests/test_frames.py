@@ -217,20 +217,24 @@ def library(name: str) -> Any:
     return pytest.importorskip(name)
 
 
+def pandas() -> Any:
+    return library("pandas")
+
+
+def polars() -> Any:
+    return library("polars")
+
+
+def arrow() -> Any:
+    return library("pyarrow")
+
+
+def xarray() -> Any:
+    library("pandas")
+    return library("xarray")
+
+
 def refused_frames() -> dict[str, Callable[[], Any]]:
-    def pandas() -> Any:
-        return library("pandas")
-
-    def polars() -> Any:
-        return library("polars")
-
-    def arrow() -> Any:
-        return library("pyarrow")
-
-    def xarray() -> Any:
-        library("pandas")
-        return library("xarray")
-
     return {
         "pandas, integers and floats": lambda: pandas().DataFrame({"id": [BIG], "x": [0.5]}),
         "pandas, of unsigned and signed": lambda: pandas().DataFrame({"u": np.array([2**64 - 1], np.uint64), "i": [-1]}),
@@ -293,20 +297,6 @@ def test_a_refused_frame_says_what_to_pass(path: Path) -> None:
 
 def kept_frames() -> dict[str, Callable[[], tuple[Any, Any]]]:
     """Values that an array holds as they are, and that array."""
-
-    def pandas() -> Any:
-        return library("pandas")
-
-    def polars() -> Any:
-        return library("polars")
-
-    def arrow() -> Any:
-        return library("pyarrow")
-
-    def xarray() -> Any:
-        library("pandas")
-        return library("xarray")
-
     numbers = np.array([[BIG, 2], [3, -4]])
     return {
         "pandas, integers": lambda: (pandas().DataFrame(numbers), numbers),

@@ -107,8 +107,6 @@ def _is_same_type(declared: Any, dtype: np.dtype[Any]) -> bool | None:
         if found is not None:
             declared = np.dtype(found)
             break
-    if isinstance(declared, np.dtype):
-        return declared.newbyteorder("=") == dtype.newbyteorder("=")
     kind = declared if isinstance(declared, type) else type(declared)
     library = kind.__module__.partition(".")[0]
     name = _NAMES.get(str(declared).lower(), str(declared).lower())
@@ -129,7 +127,9 @@ def _is_same_type(declared: Any, dtype: np.dtype[Any]) -> bool | None:
 
 
 def _numpy_type(declared: Any) -> np.dtype[Any] | None:
-    """NumPy's type of a name or of a class of scalars; None if it has none."""
+    """NumPy's type of one of its own, of a name or of a class of scalars; None if it has none."""
+    if isinstance(declared, np.dtype):
+        return declared
     # What else NumPy takes for a type, such as a list of fields, is not what elements have that are numbers.
     if not isinstance(declared, (str, type)):
         return None
@@ -141,5 +141,5 @@ def _numpy_type(declared: Any) -> np.dtype[Any] | None:
     return None if found == object and declared not in (object, np.object_) and isinstance(declared, type) else found
 
 
-#: Names of types that are not those of NumPy.
+#: Other names of types that NumPy has.
 _NAMES = {"boolean": "bool", "double": "float64", "float": "float32", "halffloat": "float16"}

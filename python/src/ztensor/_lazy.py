@@ -71,8 +71,7 @@ class Source:
                 size += nbytes
                 self._groups[number] = group
         if others:
-            read = converter("torch")(self.reader._load(self.handle, others, None, self._watch))
-            for one, tensor in zip(others, read):
+            for one, tensor in zip(others, self._load(others)):
                 found[one.name] = tensor.to(self.device)
         # Of all tensors, with those that have been read.
         self._watch.expect(sum(tensor.nbytes for tensor in found.values() if isinstance(tensor, FileTensor)) + self._watch.done)
@@ -91,11 +90,14 @@ class Source:
                 self.error = err
             raise
 
+    def _load(self, described: list[Description]) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = converter("torch")(self.reader._load(self.handle, described, None, self._watch))
+        return found
+
     def read(self, described: Description) -> torch.Tensor:
         """A tensor of its own, where the file is to be loaded to."""
         with self._noting():
-            found: torch.Tensor = converter("torch")(self.reader._load(self.handle, [described], None, self._watch))[0]
-            return found.to(self.device)
+            return self._load([described])[0].to(self.device)
 
     def copy(self, described: Description, target: torch.Tensor) -> None:
         """Set the values of a plain tensor of the same shape, on any device, of any type and strides."""
@@ -118,7 +120,7 @@ class Source:
         with self._noting():
             if group is not self._group:
                 self._read.clear()
-                read = converter("torch")(self.reader._load(self.handle, group, None, self._watch))
+                read = self._load(group)
                 self._group, self._read = group, {one.number: tensor for one, tensor in zip(group, read)}
             return self._read[described.number]
 

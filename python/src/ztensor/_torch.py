@@ -120,23 +120,35 @@ def view_of(tensor: torch.Tensor) -> Any:
             return None
         if not tensor.numel() or not _is_certain(tensor):
             return None
-        address = _locate(tensor, tensor, "")
-        bits = (tensor.is_conj(), tensor.is_neg())
-        return (str(tensor.device), address, tensor.dtype, tensor.shape, tensor.stride(), *bits)
+        return _view_key(tensor, _locate(tensor, tensor, ""))
     return None
+
+
+def _view_key(tensor: torch.Tensor, address: int) -> Any:
+    """What two views of the same memory have in common only if they see it in the same way."""
+    bits = (tensor.is_conj(), tensor.is_neg())
+    return (str(tensor.device), address, tensor.dtype, tensor.shape, tensor.stride(), *bits)
 
 
 def _is_certain(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values are its memory's, at its address."""
-    return bool(type(tensor).__torch_dispatch__ == _no_dispatch) and tensor.device.type in _WITH_ADDRESSES
+    return not _has_dispatch(tensor) and tensor.device.type in _WITH_ADDRESSES
 
 
 def _is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor may stand for another one: by its class, or within a transformation of torch.func."""
-    if type(tensor).__torch_dispatch__ != _no_dispatch or torch._is_functional_tensor(tensor):
-        return True
+    return _has_dispatch(tensor) or _is_in_transform(tensor)
+
+
+def _has_dispatch(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's class says itself what its values are."""
+    return bool(type(tensor).__torch_dispatch__ != _no_dispatch)
+
+
+def _is_in_transform(tensor: torch.Tensor) -> bool:
+    """Whether a tensor belongs to a transformation of torch.func."""
     functorch = getattr(torch._C, "_functorch", None)
-    return bool(functorch and functorch.is_functorch_wrapped_tensor(tensor))
+    return bool(torch._is_functional_tensor(tensor) or (functorch and functorch.is_functorch_wrapped_tensor(tensor)))
 
 
 def is_in_order(tensor: torch.Tensor) -> bool:
@@ -162,7 +174,6 @@ def _naming(tensor: torch.Tensor, name: str) -> Iterator[None]:
 def _without_memory(tensor: torch.Tensor, name: str) -> UnsupportedTensorError:
     """The error for a tensor that has no memory of its own, with a way out."""
     kind = type(tensor)
-    functorch = getattr(torch._C, "_functorch", None)
     if hasattr(kind, "full_tensor"):
         way_out = "pass its full_tensor(), or the to_local() of each process"
     elif kind.dequantize is not torch.Tensor.dequantize or "quant" in kind.__name__.lower():
@@ -171,7 +182,7 @@ def _without_memory(tensor: torch.Tensor, name: str) -> UnsupportedTensorError:
         way_out = "it has a shape but no data to store"
     elif kind.__name__ == "MaskedTensor":
         way_out = "pass its get_data() and its get_mask(), or to_tensor(value)"
-    elif torch._is_functional_tensor(tensor) or (functorch and functorch.is_functorch_wrapped_tensor(tensor)):
+    elif _is_in_transform(tensor):
         way_out = "it belongs to a transformation of torch.func: save it outside of the transformed function"
     else:
         way_out = (
@@ -298,7 +309,7 @@ def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> tuple[int, 
     if alias.device.type == "meta":
         raise UnsupportedTensorError(f"tensor {name!r} is on the meta device: it has a shape but no data to store")
     nbytes, shape = alias.nbytes, alias.shape
-    if type(tensor).__torch_dispatch__ != _no_dispatch and (shape, alias.dtype) != (tensor.shape, tensor.dtype):
+    if _has_dispatch(tensor) and (shape, alias.dtype) != (tensor.shape, tensor.dtype):
         # Its class gave a part of it.
         raise _without_memory(tensor, name)
     is_certain = _is_certain(tensor) and _is_certain(alias)
@@ -308,8 +319,8 @@ def _add_component(specs: Specs, tensor: torch.Tensor, name: str) -> tuple[int, 
         return code, shape
     packed = _pack(tensor, alias, name)
     specs.keep(packed, nbytes)
-    view = (str(alias.device), address, shape, alias.stride(), alias.is_conj(), alias.is_neg())
-    specs.add_component(packed.data_ptr(), nbytes, code, view if is_certain else None, alias)
+    key = _view_key(alias, address) if is_certain else None
+    specs.add_component(packed.data_ptr(), nbytes, code, key, alias)
     return code, shape
 
 
